@@ -1,0 +1,1 @@
+"""raybench: which model, trained how, on how many images, gives the best accuracy for its cost?"""

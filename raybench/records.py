@@ -1,0 +1,242 @@
+"""The records that travel between the steps of the pipeline.
+
+Plain frozen dataclasses without behaviour: what is trained (`Trial`), what one epoch gave
+(`EpochRecord`), what a trial ended with (`TrialResult`), and what preflight learned about the
+data and weights (`Facts`). The columns of the Parquet files are the fields of these records.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+SCHEMA_VERSION = 1
+"""Version of the results, history and predictions tables."""
+
+
+class Status(StrEnum):
+    """How a trial ended."""
+
+    COMPLETED = "completed"
+    """Reached its last epoch or ran out of patience."""
+    STOPPED = "stopped"
+    """Ended early by ASHA: its test score is a lower bound."""
+    FAILED = "failed"
+    """Raised an error, which is kept in the row."""
+    UNFINISHED = "unfinished"
+    """Not ended yet: interrupted or out of budget."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetSpec:
+    """Where images come from and how they are prepared."""
+
+    name: str
+    """Label of the dataset in tables."""
+    source: str
+    """`digits`, `torchvision:NAME`, `imagefolder:DIR`, `filelist:PREFIX`, `huggingface:NAME` or `package.module:callable`."""
+    root: str | None
+    """Folder that the source reads from; None where the source needs none."""
+    image_size: int
+    """Side of the square images that models see, in pixels."""
+    val_size: int | None
+    """Images set aside from train where the source has no val split; None: min(10 % of train, 2000)."""
+    on_bad_image: str
+    """`error`, or `skip` to leave unreadable images out and count them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec:
+    """Which architecture, and where its head is."""
+
+    name: str
+    """torchvision name, resnet8/20/32/56, `timm:NAME` or `package.module:callable`; also its label."""
+    head: str | None
+    """Dotted name of the module to replace; None: the last Linear or 1x1 Conv."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Phase:
+    """One stage of a strategy: which layers learn, and how."""
+
+    train: str | tuple[str, ...]
+    """`head`, `all`, or dotted module names (the head always learns as well)."""
+    optimizer: str
+    """`adam`, `adamw` or `sgd`."""
+    learning_rate: float
+    weight_decay: float
+    momentum: float
+    """Used by sgd only."""
+    schedule: str
+    """`none`, `step` or `cosine`."""
+    step_epochs: int
+    """Epochs between two drops of the `step` schedule."""
+    step_factor: float
+    """Factor of one drop of the `step` schedule."""
+    warmup_epochs: int
+    """Epochs over which the learning rate rises linearly to its value, before the schedule begins."""
+    epochs: int
+    """At most this many."""
+    patience: int
+    """Epochs without a better val loss after which the phase ends."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Strategy:
+    """A named list of phases plus an augmentation policy."""
+
+    name: str
+    augmentation: str
+    """Resolved policy: `none`, `default`, `no-flip`, `flip`, `trivialaugment` or `randaugment`."""
+    phases: tuple[Phase, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSettings:
+    """What all phases of all trials share."""
+
+    batch_size: int
+    label_smoothing: float
+    class_weights: str
+    """`none` or `balanced` (inverse class frequency of the training subset)."""
+    precision: str
+    """`auto`, `float32` or `bfloat16`."""
+    deterministic: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """A configuration and a seed: the unit that is trained."""
+
+    trial_id: str
+    """Hash of everything that decides the outcome; see `raybench.trials`."""
+    dataset: DatasetSpec
+    train_size: int
+    """Training images of the subset."""
+    model: ModelSpec
+    weights: str
+    """`random`, `imagenet`, a torchvision weight enum's name, `packaged`, `as-built` or a path."""
+    strategy: Strategy
+    training: TrainingSettings
+    seed: int
+
+    @property
+    def epochs(self) -> int:
+        """Most epochs the trial can take, over all phases."""
+        return sum(phase.epochs for phase in self.strategy.phases)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochRecord:
+    """One row of the history table."""
+
+    trial_id: str
+    phase: int
+    """Index of the phase, from 1."""
+    epoch: int
+    """From 1, over all phases."""
+    train_loss: float
+    """Mean cross-entropy over the epoch's training images, in nats (with label smoothing and class weights where they are set)."""
+    train_accuracy: float
+    val_loss: float
+    """Mean cross-entropy over the val split, in nats, without smoothing or weights."""
+    val_accuracy: float
+    learning_rate: float
+    epoch_seconds: float
+    """Training and validation of this epoch."""
+    images_per_second: float
+    """Training images over the training part of the epoch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialResult:
+    """One row of the results table. None means unknown or not applicable, never zero."""
+
+    trial_id: str
+    dataset: str
+    train_size: int
+    model: str
+    weights: str
+    strategy: str
+    augmentation: str
+    seed: int
+    status: Status
+    error: str | None = None
+    epochs_run: int | None = None
+    best_epoch: int | None = None
+    """Epoch with the lowest val loss over all phases; its weights were scored."""
+    train_loss: float | None = None
+    """Of the best epoch, like the val columns."""
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+    test_balanced_accuracy: float | None = None
+    """Mean of the recalls of the classes that the test split holds."""
+    test_macro_f1: float | None = None
+    test_per_class_recall: tuple[float | None, ...] | None = None
+    """In the order of the dataset's classes; None for a class without test images."""
+    train_seconds: float | None = None
+    """Training and validation; neither queueing nor checkpoints nor the test split."""
+    feature_seconds: float | None = None
+    """Images of this trial x measured seconds an image of the frozen backbone's pass."""
+    wall_seconds: float | None = None
+    gpu_fraction: float | None = None
+    cpu_share: float | None = None
+    accelerator: str | None = None
+    """`cpu` or the GPU's name."""
+    instance_type: str | None = None
+    node: str | None = None
+    peak_memory_bytes: int | None = None
+    standalone_cost_usd: float | None = None
+    parameters: int | None = None
+    trainable_parameters: int | None = None
+    """Of the last phase."""
+    model_bytes: int | None = None
+    inference_images_per_second: float | None = None
+    inference_latency_seconds: float | None = None
+    retries: int = 0
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetFacts:
+    """What preflight saw of one dataset."""
+
+    name: str
+    fingerprint: str
+    """Hash over relative path, byte size and label of every image, image_size and the split rule."""
+    classes: tuple[str, ...]
+    train_images: int
+    val_images: int
+    test_images: int | None
+    """None where the source has no test split."""
+    train_class_counts: tuple[int, ...]
+    """In the order of `classes`."""
+    skipped_images: tuple[str, ...] = ()
+    """Unreadable images left out under `on_bad_image: skip`."""
+    warnings: tuple[str, ...] = ()
+    """What would mislead: duplicates across splits, classes under ten images, a missing split."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightsFacts:
+    """What preflight saw of one model with one choice of weights."""
+
+    model: str
+    weights: str
+    digest: str
+    """Hash of the bytes of the weight file, or the name where there is no file."""
+    note: str = ""
+    """What is worth telling: tensors matched, what the weights were pretrained on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What preflight learned; with the experiment it determines the trials."""
+
+    datasets: dict[str, DatasetFacts] = field(default_factory=dict)
+    """By dataset name."""
+    weights: dict[str, WeightsFacts] = field(default_factory=dict)
+    """By `MODEL WEIGHTS`, one space between."""

@@ -1,0 +1,1 @@
+"""Show rankings: tables for terminals and files."""

@@ -1,0 +1,1 @@
+"""Run trials: Ray Tune, ASHA and resources. The only package that imports ray."""

@@ -1,0 +1,1 @@
+"""Train trials: data, models and the training loop. The only package that imports torch; it knows nothing of Ray."""
