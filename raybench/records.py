@@ -33,7 +33,7 @@ class DatasetSpec:
     name: str
     """Label of the dataset in tables."""
     source: str
-    """`digits`, `torchvision:NAME`, `imagefolder:DIR`, `filelist:PREFIX`, `huggingface:NAME` or `package.module:callable`."""
+    """`digits`, `torchvision:NAME`, `imagefolder:DIR`, `filelist:PREFIX`, `huggingface:NAME` or `package:callable`."""
     root: str | None
     """Folder that the source reads from; None where the source needs none."""
     image_size: int
@@ -126,6 +126,28 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AshaSettings:
+    """Asynchronous successive halving: when a trial is stopped because of others in its group."""
+
+    grace_period: int
+    """Epochs of a strategy's last phase before the first decision."""
+    reduction_factor: int
+    """One trial in this many goes on at each rung; a rung decides once it holds as many values."""
+    group_by: tuple[str, ...]
+    """Columns that trials share to be compared: of `dataset`, `train_size`, `seed`, `model`, `weights`, `strategy`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResourceRequest:
+    """What one trial asks of a machine."""
+
+    gpu: float | None
+    """GPUs or a fraction of one; None: one whole GPU where there is one, else none (`auto`)."""
+    cpu: float
+    """CPU cores."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EpochRecord:
     """One row of the history table."""
 
@@ -135,7 +157,7 @@ class EpochRecord:
     epoch: int
     """From 1, over all phases."""
     train_loss: float
-    """Mean cross-entropy over the epoch's training images, in nats (with label smoothing and class weights where they are set)."""
+    """Mean cross-entropy over the epoch's training images, in nats, with label smoothing and class weights if set."""
     train_accuracy: float
     val_loss: float
     """Mean cross-entropy over the val split, in nats, without smoothing or weights."""

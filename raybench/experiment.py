@@ -1,0 +1,342 @@
+"""An experiment file becomes an `Experiment`: shape and types only.
+
+In: the path of a YAML file and `--set` overrides. Out: a frozen, complete `Experiment`.
+Errors name file, key, value and what is accepted. Whether models, data and weights exist, fit and
+load is for preflight (`raybench.training.preflight`) to find out.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from raybench.errors import ExperimentError
+from raybench.records import AshaSettings, ResourceRequest
+from raybench.strategies import AUGMENT_SUFFIX, BUILT_IN, base_name
+from raybench.yaml_input import apply_override, describe, read_yaml
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Policy = Literal["none", "default", "no-flip", "flip", "trivialaugment", "randaugment"]
+Optimizer = Literal["adam", "adamw", "sgd"]
+Schedule = Literal["none", "step", "cosine"]
+GroupColumn = Literal["dataset", "train_size", "seed", "model", "weights", "strategy"]
+
+MINIMUM_REDUCTION = 2
+FILE_SUFFIXES = (".pth", ".pt", ".safetensors")
+"""Weights that end so are read from a file."""
+
+
+class _Part(BaseModel):
+    """Base of all parts of an experiment: unknown keys are errors, nothing changes once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def _unique(values: Sequence[Any], what: str) -> None:
+    repeated = next((value for index, value in enumerate(values) if value in values[:index]), None)
+    if repeated is not None:
+        raise ValueError(f"{repeated!r} is there twice; each {what} stands once")
+
+
+def _train_size(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
+    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise ValueError(f"{value!r} is not accepted; give a whole number above 0, or all")
+
+
+def _gpu(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
+    if value == "auto":
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise ValueError(f"{value!r} is not accepted; give auto, a fraction such as 0.25, or a whole number of GPUs")
+    if value > 1 and value != int(value):
+        raise ValueError(f"{value!r} is not accepted; a fraction is below 1, and more than one GPU is a whole number")
+    return value
+
+
+def _named(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
+    return {"name": value} if isinstance(value, str) else value
+
+
+class DatasetConfig(_Part):
+    """One dataset: where its images come from and how many of them are trained on."""
+
+    name: Name
+    """Label in tables."""
+    source: str = Field(min_length=1)
+    """digits, torchvision:NAME, imagefolder:DIR, filelist:PREFIX, huggingface:NAME or package.module:callable."""
+    root: str | None = None
+    """Folder that the source reads from."""
+    image_size: int = Field(default=224, strict=True, ge=8, le=2048)
+    """Side of the square images that models see, in pixels."""
+    train_sizes: list[Annotated[int | str, BeforeValidator(_train_size)]] = Field(default=["all"], min_length=1)
+    """Numbers of training images, or all."""
+    augmentation: Policy = "default"
+    """What +augment means on this dataset."""
+    val_size: Count | None = None
+    """Images set aside for validation where the source has no val split; default: min(10 % of train, 2000)."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """error: an unreadable image ends preflight; skip: it is left out and counted."""
+
+    @field_validator("train_sizes")
+    @classmethod
+    def _sizes_stand_once(cls, sizes: list[int | str]) -> list[int | str]:
+        _unique(sizes, "train size")
+        return sizes
+
+
+class ModelConfig(_Part):
+    """One architecture."""
+
+    name: str = Field(min_length=1)
+    """torchvision name, resnet8/20/32/56, timm:NAME or package.module:callable."""
+    head: str | None = None
+    """Dotted name of the module to replace; default: the last Linear or 1x1 Conv."""
+
+
+class _PhaseKeys(_Part):
+    optimizer: Optimizer | None = None
+    learning_rate: PositiveFloat | None = None
+    weight_decay: NonNegativeFloat | None = None
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    schedule: Schedule | None = None
+    step_epochs: Count | None = None
+    step_factor: Annotated[float, Field(gt=0, le=1)] | None = None
+    warmup_epochs: Annotated[int, Field(strict=True, ge=0)] | None = None
+    epochs: Count | None = None
+    patience: Count | None = None
+
+
+class PhaseConfig(_PhaseKeys):
+    """One stage of a strategy; keys that are absent come from `training`."""
+
+    train: Literal["head", "all"] | list[str]
+    """head, all, or a list of dotted module names (the head learns with them)."""
+
+
+class StrategyConfig(_Part):
+    """A strategy by name, or spelled out as phases."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(\+augment)?$", max_length=100)]
+    augment: bool | Policy = False
+    """true: the dataset's policy; or a policy by name."""
+    phases: list[PhaseConfig] | None = Field(default=None, min_length=1)
+
+
+class TrainingConfig(_PhaseKeys):
+    """What phases share unless they say otherwise."""
+
+    epochs: Count = 100
+    """Most epochs of a phase."""
+    patience: Count | None = None
+    """Epochs without a better val loss after which a phase ends; default: 15 % of its epochs, at least 1."""
+    batch_size: Count = 32
+    optimizer: Optimizer = "adam"
+    learning_rate: PositiveFloat = 1e-3
+    weight_decay: NonNegativeFloat = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of sgd."""
+    schedule: Schedule = "none"
+    step_epochs: Count = 7
+    """Epochs between two drops of the step schedule."""
+    step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Factor of each drop of the step schedule."""
+    warmup_epochs: Annotated[int, Field(strict=True, ge=0)] = 0
+    """Epochs of linear warm-up before the schedule begins."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: the loss weighs classes by inverse frequency."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 where the GPU has it, float32 on a CPU."""
+    deterministic: bool = True
+
+    def phase_defaults(self) -> dict[str, Any]:
+        """Return the keys that a phase takes over where it has none of its own."""
+        return {key: getattr(self, key) for key in _PhaseKeys.model_fields}
+
+
+class AshaConfig(_Part):
+    """Asynchronous successive halving within groups of trials."""
+
+    metric: Literal["val_loss"] = "val_loss"
+    grace_period: Count = 10
+    """Epochs of a strategy's last phase before the first decision."""
+    reduction_factor: Annotated[int, Field(strict=True, ge=MINIMUM_REDUCTION)] = 3
+    """One trial in this many goes on at each rung."""
+    group_by: list[GroupColumn] = Field(default=["dataset", "train_size", "seed"], min_length=1)
+    """Trials that share these columns may stop one another."""
+
+    @field_validator("group_by")
+    @classmethod
+    def _columns_stand_once(cls, columns: list[GroupColumn]) -> list[GroupColumn]:
+        _unique(columns, "column")
+        return columns
+
+
+class SchedulerConfig(_Part):
+    """Which trials are stopped early because of others."""
+
+    asha: AshaConfig = AshaConfig()
+
+
+class ResourcesConfig(_Part):
+    """What each trial asks for."""
+
+    gpu: Annotated[float | Literal["auto"], BeforeValidator(_gpu)] = "auto"
+    """GPUs of a trial: auto, a fraction of one such as 0.25, or a whole number."""
+    cpu: PositiveFloat = 1
+    """CPU cores of a trial."""
+
+
+def _scheduler(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
+    if value in (None, "none"):
+        return None
+    if value == "asha":
+        return {"asha": {}}
+    if not isinstance(value, dict | SchedulerConfig):
+        raise ValueError(f"{value!r} is not accepted; give none, or asha with its keys below it")  # noqa: TRY004 - pydantic's
+    return value
+
+
+class Experiment(_Part):
+    """One question: what is compared, how it is trained, and on what."""
+
+    name: Name
+    """Identity of the experiment, and the name of its run directory."""
+    datasets: list[DatasetConfig] = Field(min_length=1)
+    models: list[Annotated[ModelConfig, BeforeValidator(_named)]] = Field(min_length=1)
+    weights: list[Annotated[str, Field(min_length=1)]] = Field(default=["random"], min_length=1)
+    """random, imagenet, a torchvision weight enum's name, packaged, as-built, or the path of a .pth or .safetensors."""
+    strategies: list[Annotated[StrategyConfig, BeforeValidator(_named)]] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(strict=True, ge=0, lt=2**31)]] = Field(default=[0], min_length=1)
+    training: TrainingConfig = TrainingConfig()
+    scheduler: Annotated[SchedulerConfig | None, BeforeValidator(_scheduler)] = SchedulerConfig()
+    """none (patience still ends trials), or asha."""
+    resources: ResourcesConfig = ResourcesConfig()
+    price_per_hour_usd: dict[str, NonNegativeFloat] = {}
+    """By instance type; `local` is this machine."""
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_folder(cls, name: str) -> str:
+        if set(name) == {"."}:
+            raise ValueError(f"{name!r} is not accepted; a name needs letters or digits")
+        return name
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_stand_once(cls, weights: list[str]) -> list[str]:
+        _unique(weights, "choice of weights")
+        files = [Path(entry).name for entry in weights if entry.endswith(FILE_SUFFIXES)]
+        _unique(files, "file name of weights (tables show it)")
+        return weights
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_stand_once(cls, seeds: list[int]) -> list[int]:
+        _unique(seeds, "seed")
+        return seeds
+
+    @field_validator("datasets", "models", "strategies")
+    @classmethod
+    def _names_stand_once(cls, parts: list[Any]) -> list[Any]:
+        _unique([part.name for part in parts], "name")
+        return parts
+
+    @model_validator(mode="after")
+    def _strategies_are_known(self) -> Self:
+        spelled = {part.name for part in self.strategies if part.phases is not None}
+        known = sorted({*BUILT_IN, *spelled})
+        for index, part in enumerate(self.strategies):
+            if part.phases is None and base_name(part.name) not in known:
+                raise ValueError(
+                    f"strategies[{index}]: {part.name!r} is not known; give one of {', '.join(known)}, "
+                    f"each also with {AUGMENT_SUFFIX}, or spell out its phases"
+                )
+        return self
+
+    def asha_settings(self) -> AshaSettings | None:
+        """Return the settings of ASHA, or None under `scheduler: none`."""
+        if self.scheduler is None:
+            return None
+        asha = self.scheduler.asha
+        return AshaSettings(
+            grace_period=asha.grace_period, reduction_factor=asha.reduction_factor, group_by=tuple(asha.group_by)
+        )
+
+    def resource_request(self) -> ResourceRequest:
+        """Return what one trial asks of a machine."""
+        gpu = self.resources.gpu
+        return ResourceRequest(gpu=None if isinstance(gpu, str) else float(gpu), cpu=self.resources.cpu)
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = (), *, base: Path | None = None) -> Experiment:
+    """Read an experiment file.
+
+    `overrides` are `KEY=VALUE` texts, applied in order. Relative paths in the file are taken from `base`
+    (default: the current folder) and made absolute. Raises `ExperimentError`.
+    """
+    data = read_yaml(path)
+    for override in overrides:
+        apply_override(data, override)
+    return absolute_paths(parse_experiment(data, str(path)), base or Path.cwd())
+
+
+def parse_experiment(data: dict[str, Any], label: str) -> Experiment:
+    """Check a mapping against the schema; `label` names it in errors. Raises `ExperimentError`."""
+    try:
+        return Experiment.model_validate(data)
+    except ValidationError as error:
+        lines = [describe(item, _known_keys(item["loc"])) for item in error.errors(include_url=False)]
+        lines = [line.removeprefix("the file: ") for line in lines]
+        raise ExperimentError("\n".join(f"{label}: {line}" for line in lines)) from None
+
+
+def absolute_paths(experiment: Experiment, base: Path) -> Experiment:
+    """Return the experiment with absolute paths, so that it means the same from any folder."""
+    datasets = []
+    for dataset in experiment.datasets:
+        kind, separator, rest = dataset.source.partition(":")
+        root = str((base / dataset.root).resolve()) if dataset.root is not None else None
+        source = dataset.source
+        if separator and kind in {"imagefolder", "filelist"} and rest:
+            lists = Path(root) if root is not None and kind == "imagefolder" else base
+            source = f"{kind}:{(lists / rest).resolve()}"
+        datasets.append(dataset.model_copy(update={"root": root, "source": source}))
+    weights = [
+        str((base / entry).resolve()) if entry.endswith(FILE_SUFFIXES) else entry for entry in experiment.weights
+    ]
+    return experiment.model_copy(update={"datasets": datasets, "weights": weights})
+
+
+def _known_keys(location: Sequence[str | int]) -> list[str]:
+    """Return the keys accepted at the place where an unknown one was found."""
+    part: type[BaseModel] = Experiment
+    for key in location[:-1]:
+        if isinstance(key, int) or key not in part.model_fields:
+            continue
+        part = _part_of(part.model_fields[key].annotation) or part
+    return list(part.model_fields)
+
+
+def _part_of(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - annotations are any object
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((part for inner in get_args(annotation) if (part := _part_of(inner))), None)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of an experiment file, for editors."""
+    schema = Experiment.model_json_schema()
+    # Names stand for the whole part in these lists: `models: [resnet18]`.
+    for key, part in (("models", "ModelConfig"), ("strategies", "StrategyConfig")):
+        schema["properties"][key]["items"] = {"anyOf": [{"type": "string"}, {"$ref": f"#/$defs/{part}"}]}
+    schema["properties"]["scheduler"]["anyOf"].append({"enum": ["none", "asha"]})
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "raybench experiment", **schema}
+
+
+__all__ = ["Experiment", "ExperimentError", "absolute_paths", "json_schema", "load_experiment", "parse_experiment"]
