@@ -1,0 +1,225 @@
+"""What people see while a run goes on: a live table on a terminal, plain lines elsewhere, nothing when quiet.
+
+In: the trials of a run and the events of `raybench.events`. Out: text on a console, never a result.
+"Leading so far" goes by mean val accuracy and is provisional: seeds are missing, and nothing of the
+test split is shown before a run ends.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from threading import RLock
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from raybench.board import Board, Leader, Running, configuration_text
+from raybench.events import Event, TrialEnded
+from raybench.records import Status, Trial
+
+ROWS_BESIDE_TABLES = 8
+"""Lines of the live display that are neither running trials nor leaders: titles, headers, the summary."""
+FEWEST_ROWS = 3
+"""Of each table, however low the terminal is."""
+REFRESHES_PER_SECOND = 4
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def local_now() -> datetime:
+    """Return the time of day here."""
+    return datetime.now().astimezone()
+
+
+def duration_text(seconds: float) -> str:
+    """Return `3.1 s`, `42 s`, `7 min 05 s`, `2 h 07 min` or `3 d 04 h`."""
+    if seconds < 10:  # noqa: PLR2004 - one decimal says something below ten seconds
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE:02d} s"
+    if whole < DAY:
+        return f"{whole // HOUR} h {whole % HOUR // MINUTE:02d} min"
+    return f"{whole // DAY} d {whole % DAY // HOUR:02d} h"
+
+
+def rough_duration_text(seconds: float) -> str:
+    """Return an estimate without digits that it cannot have: `40 s`, `11 min`, `2 h 07 min`."""
+    if MINUTE <= seconds < HOUR:
+        return f"{round(seconds / MINUTE)} min"
+    return duration_text(max(float(round(seconds)), 1.0)).replace(".0", "")
+
+
+def summary(board: Board, now: datetime) -> Text:
+    """Return the line of counts, elapsed time and expected end."""
+    unfinished = board.count(Status.UNFINISHED)
+    parts = [
+        f"{len(board.ended) - unfinished}/{len(board.trials)} done",
+        f"{board.count(Status.STOPPED)} stopped",
+        f"{board.count(Status.FAILED)} failed",
+        f"{duration_text((now - board.started_at).total_seconds())} elapsed",
+    ]
+    if unfinished:
+        parts.insert(3, f"{unfinished} unfinished")
+    remaining = board.remaining_seconds(now)
+    if remaining is not None and len(board.ended) < len(board.trials):
+        end = now + timedelta(seconds=remaining)
+        clock = end.strftime("%H:%M" if end.date() == now.date() else "%a %H:%M")
+        parts.append(f"~{rough_duration_text(remaining)} to go, ends ~{clock}")
+    return Text(" · ".join(parts))
+
+
+def render(board: Board, now: datetime, *, rows: int) -> RenderableType:
+    """Return the live display; `rows` is the height that both tables share."""
+    leaders = board.leaders()
+    for_leaders = min(len(leaders), max(rows // 2, FEWEST_ROWS))
+    for_running = max(rows - for_leaders, FEWEST_ROWS)
+    return Group(
+        _running_table(list(board.running.values()), for_running),
+        _leaders_table(leaders, for_leaders),
+        summary(board, now),
+    )
+
+
+def _table(title: str, hidden: int) -> Table:
+    more = f"and {hidden} more" if hidden else None
+    return Table(
+        title=title, caption=more, title_justify="left", caption_justify="left", box=None, pad_edge=False, expand=True
+    )
+
+
+def _running_table(running: Sequence[Running], rows: int) -> Table:
+    table = _table("Running", max(len(running) - rows, 0))
+    table.add_column("model, weights, strategy", no_wrap=True, overflow="ellipsis", ratio=3)
+    table.add_column("dataset", no_wrap=True, overflow="ellipsis", ratio=1)
+    for column in ("size", "seed", "phase", "epoch", "val loss"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for entry in running[:rows]:
+        trial, last = entry.trial, entry.last
+        table.add_row(
+            Text(configuration_text(trial)),
+            Text(trial.dataset.name),
+            str(trial.train_size),
+            str(trial.seed),
+            f"{last.phase if last else 1}/{len(trial.strategy.phases)}",
+            f"{last.epoch if last else 0}/{trial.epochs}",
+            f"{last.val_loss:.4f}" if last else "",
+        )
+    return table
+
+
+def _leaders_table(leaders: Sequence[Leader], rows: int) -> Table:
+    table = _table(
+        "Leading so far (provisional: by mean val accuracy of the seeds that ended)", max(len(leaders) - rows, 0)
+    )
+    table.add_column("dataset", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("model, weights, strategy", no_wrap=True, overflow="ellipsis", ratio=3)
+    table.add_column("val accuracy", justify="right", no_wrap=True)
+    table.add_column("seeds", justify="right", no_wrap=True)
+    for leader in leaders[:rows]:
+        known = bool(leader.configuration)
+        table.add_row(
+            Text(leader.dataset),
+            str(leader.train_size),
+            Text(leader.configuration),
+            f"{leader.val_accuracy:.3f}" if known else "",
+            f"{leader.seeds_ended}/{leader.seeds}" if known else "",
+        )
+    return table
+
+
+def ended_line(board: Board, event: TrialEnded, running: Running | None) -> str:
+    """Return the plain line of a trial that ended."""
+    trial, width = board.trials[event.trial_id], len(str(len(board.trials)))
+    head = (
+        f"[{len(board.ended):>{width}}/{len(board.trials)}] {configuration_text(trial)} · "
+        f"{trial.dataset.name} {trial.train_size} · seed {trial.seed}: "
+    )
+    if event.status is Status.FAILED:
+        return head + f"failed: {(event.error or 'no error was kept').strip().splitlines()[-1]}"
+    accuracy = "val accuracy unknown" if event.val_accuracy is None else f"val accuracy {event.val_accuracy:.3f}"
+    word = {Status.STOPPED: "stopped at ", Status.UNFINISHED: "unfinished, kept at "}.get(event.status, "")
+    if running is None or running.last is None:
+        return head + word + accuracy
+    epochs = running.last.epoch
+    seconds = duration_text(sum(running.epoch_seconds))
+    return head + word + f"{accuracy} after {epochs} epoch{'s' if epochs != 1 else ''} ({seconds})"
+
+
+class Progress:
+    """Show how a run goes on, as a context manager that is called with each event.
+
+    with Progress(trials, Console()) as progress:
+        run_trials(unfinished, on_event=progress, ...)
+
+    `trials` are all of the run's; `earlier` are the endings of those that were done before. `quiet` shows nothing.
+    """
+
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        console: Console,
+        *,
+        earlier: Iterable[TrialEnded] = (),
+        quiet: bool = False,
+        now: Callable[[], datetime] = local_now,
+    ) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._now = now
+        self._lock = RLock()  # the live display is drawn by a thread of its own
+        self.board = Board(trials, earlier=earlier, now=now())
+        self._live = (
+            Live(
+                console=console,
+                get_renderable=self._render,
+                refresh_per_second=REFRESHES_PER_SECOND,
+                transient=True,
+            )
+            if console.is_terminal and not quiet
+            else None
+        )
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Take the live table away and leave the summary."""
+        if self._live is not None:
+            self._live.stop()
+        if not self._quiet:
+            self._print(summary(self.board, self._now()).plain)
+
+    def __call__(self, event: Event) -> None:
+        """Take an event in."""
+        with self._lock:
+            running = self.board.running.get(event.trial_id) if isinstance(event, TrialEnded) else None
+            self.board.feed(event)
+        # Printed without our lock: the display's thread takes its own lock first, then ours.
+        if isinstance(event, TrialEnded) and event.trial_id in self.board.trials and self._prints(event):
+            self._print(ended_line(self.board, event, running))
+
+    def _prints(self, event: TrialEnded) -> bool:
+        """Tell whether an ending gets a line: every one without a terminal, failures alone above a live table."""
+        return not self._quiet and (self._live is None or event.status is Status.FAILED)
+
+    def _print(self, line: str) -> None:
+        if not self._console.encoding.lower().startswith("utf"):
+            line = (
+                line.replace("·", "-").encode(self._console.encoding, errors="replace").decode(self._console.encoding)
+            )
+        self._console.print(Text(line), soft_wrap=True, highlight=False)
+
+    def _render(self) -> RenderableType:
+        with self._lock:
+            return render(self.board, self._now(), rows=self._console.height - ROWS_BESIDE_TABLES)

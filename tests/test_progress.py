@@ -1,0 +1,268 @@
+"""The progress display: plain lines, the live table, and nothing when quiet."""
+
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from rich.console import Console
+
+from raybench.board import Board
+from raybench.events import EpochDone, Event, TrialEnded, TrialStarted
+from raybench.progress import Progress, duration_text, render, rough_duration_text, summary
+from raybench.records import DatasetSpec, EpochRecord, ModelSpec, Phase, Status, Strategy, TrainingSettings, Trial
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def make_trial(
+    trial_id: str, *, model: str = "resnet8", weights: str = "random", size: int = 400, seed: int = 0, epochs: int = 12
+) -> Trial:
+    phase = Phase(
+        train="all", optimizer="adam", learning_rate=1e-3, weight_decay=0.0, momentum=0.9, schedule="none",
+        step_epochs=7, step_factor=0.1, warmup_epochs=0, epochs=epochs, patience=2,
+    )  # fmt: skip
+    return Trial(
+        trial_id=trial_id,
+        dataset=DatasetSpec(
+            name="digits", source="digits", root=None, image_size=16, val_size=None, on_bad_image="error"
+        ),
+        train_size=size,
+        model=ModelSpec(name=model, head=None),
+        weights=weights,
+        strategy=Strategy(name="fine-tune", augmentation="none", phases=(phase,)),
+        training=TrainingSettings(
+            batch_size=32, label_smoothing=0.0, class_weights="none", precision="auto", deterministic=True
+        ),
+        seed=seed,
+    )
+
+
+def epoch(trial_id: str, number: int, *, seconds: float = 1.0) -> EpochDone:
+    return EpochDone(
+        record=EpochRecord(
+            trial_id=trial_id,
+            phase=1,
+            epoch=number,
+            train_loss=0.4,
+            train_accuracy=0.9,
+            val_loss=0.3217,
+            val_accuracy=0.9,
+            learning_rate=1e-3,
+            epoch_seconds=seconds,
+            images_per_second=400.0,
+        )
+    )
+
+
+def ended(
+    trial_id: str, accuracy: float | None = 0.9, *, status: Status = Status.COMPLETED, error: str | None = None
+) -> TrialEnded:
+    return TrialEnded(trial_id=trial_id, status=status, val_accuracy=accuracy, error=error)
+
+
+def whole_trial(trial_id: str, epochs: int, accuracy: float, *, seconds: float = 1.0) -> Iterator[Event]:
+    yield TrialStarted(trial_id=trial_id)
+    for number in range(1, epochs + 1):
+        yield epoch(trial_id, number, seconds=seconds)
+    yield ended(trial_id, accuracy)
+
+
+def board_of(trials: list[Trial], *events: Event, earlier: tuple[TrialEnded, ...] = ()) -> Board:
+    board = Board(trials, earlier=earlier, now=NOON)
+    for event in events:
+        board.feed(event)
+    return board
+
+
+def plain_console() -> Console:
+    return Console(file=io.StringIO(), width=80)
+
+
+def text_of(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_without_a_terminal_each_finished_trial_gets_one_line() -> None:
+    trials = [make_trial(f"t{index}", seed=index) for index in range(12)]
+    console = plain_console()
+    with Progress(trials, console) as progress:
+        for event in whole_trial("t1", 9, 0.9531, seconds=0.34):
+            progress(event)
+    first, last = text_of(console).splitlines()
+    assert first == "[ 1/12] resnet8 random fine-tune · digits 400 · seed 1: val accuracy 0.953 after 9 epochs (3.1 s)"
+    assert last.startswith("1/12 done · 0 stopped · 0 failed")
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (ended("t0", 0.611, status=Status.STOPPED), "stopped at val accuracy 0.611 after 1 epoch (1.0 s)"),
+        (
+            ended("t0", None, status=Status.FAILED, error="Traceback\nRuntimeError: no [memory]"),
+            "failed: RuntimeError: no [memory]",
+        ),
+        (ended("t0", 0.5, status=Status.UNFINISHED), "unfinished, kept at val accuracy 0.500 after 1 epoch (1.0 s)"),
+        (ended("t0", None, status=Status.UNFINISHED), "unfinished, kept at val accuracy unknown after 1 epoch (1.0 s)"),
+    ],
+)
+def test_line_says_how_a_trial_ended(event: TrialEnded, expected: str) -> None:
+    console = plain_console()
+    with Progress([make_trial("t0")], console) as progress:
+        for earlier in (TrialStarted(trial_id="t0"), epoch("t0", 1), event):
+            progress(earlier)
+    assert text_of(console).splitlines()[0].endswith(f"seed 0: {expected}")
+
+
+def test_quiet_shows_nothing_at_all() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True)
+    with Progress([make_trial("t0")], console, quiet=True) as progress:
+        for event in whole_trial("t0", 2, 0.9):
+            progress(event)
+    assert text_of(console) == ""
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
+    trials = [make_trial("t0", model="pkg.[bold]net[/]")]
+    console = plain_console()
+    with Progress(trials, console) as progress:
+        for event in whole_trial("t0", 1, 0.9):
+            progress(event)
+    assert "pkg.[bold]net[/]" in text_of(console)
+    live = Console(file=io.StringIO(), width=120)
+    live.print(render(board_of(trials, TrialStarted(trial_id="t0")), NOON, rows=10))
+    assert "pkg.[bold]net[/]" in text_of(live)
+
+
+def test_console_without_unicode_gets_plain_characters() -> None:
+    raw = io.BytesIO()
+    console = Console(file=io.TextIOWrapper(raw, encoding="ascii", write_through=True), width=80)
+    with Progress([make_trial("t0", model="rés")], console) as progress:
+        for event in whole_trial("t0", 1, 0.9):
+            progress(event)
+    assert b"r?s random fine-tune - digits 400 - seed 0" in raw.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_live_display_fits_the_terminal(width: int) -> None:
+    trials = [
+        make_trial(f"t{index}", model="a_model_with_a_rather_long_name" * 3, size=100 + index) for index in range(40)
+    ]
+    board = board_of(trials, *(TrialStarted(trial_id=trial.trial_id) for trial in trials), epoch("t0", 3))
+    console = Console(file=io.StringIO(), width=width)
+    console.print(render(board, NOON, rows=16))
+    lines = text_of(console).splitlines()
+    assert max(len(line) for line in lines) <= width
+    assert len(lines) <= 24
+    assert any("3/12    0.3217" in line for line in lines)
+    assert "and 32 more" in text_of(console)
+
+
+def test_terminal_shows_failures_above_the_table_and_takes_the_table_away() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    with Progress([make_trial("t0"), make_trial("t1", seed=1)], console) as progress:
+        progress(TrialStarted(trial_id="t0"))
+        progress(ended("t0", None, status=Status.FAILED, error="boom"))
+        for event in whole_trial("t1", 2, 0.9):
+            progress(event)
+    shown = text_of(console)
+    assert "[1/2] resnet8 random fine-tune · digits 400 · seed 0: failed: boom" in shown
+    assert "seed 1: val accuracy" not in shown
+    assert shown.rstrip().splitlines()[-1].find("2/2 done · 0 stopped · 1 failed") >= 0
+
+
+def test_leader_has_the_highest_mean_over_its_seeds() -> None:
+    trials = [make_trial(f"a{seed}", model="a", seed=seed) for seed in range(3)]
+    trials += [make_trial(f"b{seed}", model="b", seed=seed) for seed in range(3)]
+    board = board_of(trials, ended("a0", 0.99), ended("a1", 0.71), ended("b0", 0.9), ended("b1", 0.92))
+    (leader,) = board.leaders()
+    assert (leader.configuration, leader.seeds_ended, leader.seeds) == ("b random fine-tune", 2, 3)
+    assert leader.val_accuracy == pytest.approx(0.91)
+
+
+@pytest.mark.parametrize("status", [Status.STOPPED, Status.FAILED])
+def test_configuration_with_a_stopped_or_failed_seed_never_leads(status: Status) -> None:
+    trials = [make_trial("a0", model="a"), make_trial("a1", model="a", seed=1), make_trial("b0", model="b")]
+    board = board_of(trials, ended("a0", 0.99), ended("a1", 0.99, status=status), ended("b0", 0.5))
+    assert [leader.configuration for leader in board.leaders()] == ["b random fine-tune"]
+
+
+def test_every_dataset_and_size_has_its_own_leader() -> None:
+    trials = [make_trial("small", size=100), make_trial("large", size=400)]
+    small, large = board_of(trials, ended("large", 0.9)).leaders()
+    assert (small.train_size, small.configuration) == (100, "")
+    assert (large.train_size, large.configuration) == (400, "resnet8 random fine-tune")
+
+
+def test_weights_from_a_file_are_shown_by_file_name() -> None:
+    (leader,) = board_of([make_trial("t0", weights="/somewhere/deep/mine.safetensors")], ended("t0", 0.9)).leaders()
+    assert leader.configuration == "resnet8 mine.safetensors fine-tune"
+
+
+def test_trials_done_before_count_as_done_and_may_lead() -> None:
+    board = board_of([make_trial("t0"), make_trial("t1", seed=1)], earlier=(ended("t0", 0.9), ended("unknown", 0.9)))
+    assert summary(board, NOON).plain.startswith("1/2 done")
+    assert board.leaders()[0].val_accuracy == 0.9
+
+
+def test_expected_end_is_unknown_before_the_first_epoch() -> None:
+    board = board_of([make_trial("t0")], TrialStarted(trial_id="t0"))
+    assert board.remaining_seconds(NOON + timedelta(seconds=5)) is None
+    assert "~" not in summary(board, NOON + timedelta(seconds=5)).plain
+
+
+def test_expected_end_follows_from_epochs_done_and_to_go() -> None:
+    trials = [make_trial("t0", epochs=10), make_trial("t1", seed=1, epochs=10)]
+    board = board_of(trials, *whole_trial("t0", 10, 0.9, seconds=2.0))
+    # Ten epochs of 2 s took 30 s by the clock, so ten more take 30 s.
+    assert board.remaining_seconds(NOON + timedelta(seconds=30)) == pytest.approx(30.0)
+    assert "~30 s to go, ends ~12:01" in summary(board, NOON + timedelta(seconds=30)).plain
+
+
+def test_expected_end_scales_with_images_where_a_size_was_not_seen_yet() -> None:
+    trials = [make_trial("t0", size=100, epochs=10), make_trial("t1", size=1000, epochs=10)]
+    board = board_of(trials, *whole_trial("t0", 10, 0.9, seconds=1.0))
+    assert board.remaining_seconds(NOON + timedelta(seconds=10)) == pytest.approx(100.0)
+
+
+def test_expected_end_takes_patience_of_ended_trials_into_account() -> None:
+    trials = [make_trial("t0", epochs=10), make_trial("t1", seed=1, epochs=10)]
+    board = board_of(trials, *whole_trial("t0", 5, 0.9, seconds=1.0))
+    assert board.remaining_seconds(NOON + timedelta(seconds=5)) == pytest.approx(5.0)
+
+
+def test_nothing_is_to_go_once_every_trial_ended() -> None:
+    board = board_of([make_trial("t0")], *whole_trial("t0", 5, 0.9))
+    assert board.remaining_seconds(NOON + timedelta(seconds=5)) == 0.0
+    assert "to go" not in summary(board, NOON + timedelta(seconds=5)).plain
+
+
+def test_trial_that_starts_again_is_no_longer_done() -> None:
+    board = board_of([make_trial("t0")], ended("t0", None, status=Status.FAILED), TrialStarted(trial_id="t0"))
+    assert summary(board, NOON).plain.startswith("0/1 done · 0 stopped · 0 failed")
+    assert list(board.running) == ["t0"]
+
+
+def test_events_about_unknown_trials_change_nothing() -> None:
+    console = plain_console()
+    with Progress([make_trial("t0")], console, now=lambda: NOON) as progress:
+        for event in whole_trial("unknown", 1, 0.9):
+            progress(event)
+    assert text_of(console) == "0/1 done · 0 stopped · 0 failed · 0.0 s elapsed\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "exact", "rough"),
+    [
+        (0.0, "0.0 s", "1 s"),
+        (3.14, "3.1 s", "3 s"),
+        (42.4, "42 s", "42 s"),
+        (425.0, "7 min 05 s", "7 min"),
+        (7620.0, "2 h 07 min", "2 h 07 min"),
+        (273600.0, "3 d 04 h", "3 d 04 h"),
+    ],
+)
+def test_durations_read_naturally(seconds: float, exact: str, rough: str) -> None:
+    assert duration_text(seconds) == exact
+    assert rough_duration_text(seconds) == rough
