@@ -148,6 +148,24 @@ class ResourceRequest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Allocation:
+    """What the scheduler gave to one trial, on the node where it runs."""
+
+    cpu_share: float
+    """CPU cores that the trial may count as its own."""
+    gpu_fraction: float
+    """GPUs or a fraction of one; 0: the trial runs on the CPU, whatever else the node has."""
+    threads: int
+    """Threads for the trial's own computations."""
+    retries: int = 0
+    """Times that this run started the trial before: each one ended with the loss of its worker."""
+    node: str | None = None
+    """Host name."""
+    instance_type: str | None = None
+    """What the node is labelled with; None where it has no label."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EpochRecord:
     """One row of the history table."""
 
