@@ -1,0 +1,54 @@
+# Two commands do everything on a machine with Python and make: `make quickstart` and `make test`.
+# Both set up .venv first where that is needed. `make help` lists the rest.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test coverage lint format wheel wheel-quick clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=python3.12 names the Python to set up with; ARGS='...' is handed to the command behind a target."
+
+quickstart: $(INSTALLED) ## Set up, run the built-in experiment (minutes, no GPU, no downloads of data), print its ranking
+	$(BIN)/raybench run $(ARGS)
+
+# One thread each: the networks of the tests are small, and Ray runs several of them at once.
+test: $(INSTALLED) ## Set up, run the tests; ARGS='-k cost -x' is handed to pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+coverage: $(INSTALLED) ## Run the tests and say which lines and branches none of them takes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term-missing $(ARGS)
+
+lint: $(INSTALLED) ## Check style, types and import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(INSTALLED) ## Format the code and apply the fixes that are safe
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+wheel: $(INSTALLED) ## Build the wheel, install it with all it needs into an empty environment, run the quickstart from it
+	bash tests/check_wheel.sh
+
+wheel-quick: $(INSTALLED) ## The same with the packages that .venv already holds: no downloads
+	bash tests/check_wheel.sh --borrow .venv
+
+clean: ## Remove build products and caches; .venv and runs/ stay
+	rm -rf build dist *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "raybench needs Python 3.11 or later; $(PYTHON) is '$$($(PYTHON) --version 2>&1)'." >&2; \
+	  echo "Name another one, for instance: make PYTHON=python3.12 $(firstword $(MAKECMDGOALS))" >&2; exit 1; }
+	@echo "Setting up .venv: torch and its CUDA libraries are about 6 GB on Linux, so the first time takes some minutes."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { \
+	  echo "No environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; rm -rf .venv; exit 1; }
+	$(BIN)/python -m pip install -e '.[dev]'
+	@touch $@
