@@ -1,0 +1,278 @@
+"""Trials in, Parquet files out, and back: one small file a trial in results/, history/ and predictions/.
+
+`write_trial` is called by whoever trained the trial; `load_results`, `load_history` and
+`load_predictions` read a run directory as pandas DataFrames with the same columns whether or not a
+trial has ended yet. A row in results/ means that the trial ended: it is written last.
+
+Covered: run directories on a file system. Not covered: object stores, compaction.
+"""
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from raybench.errors import RunError
+from raybench.records import SCHEMA_VERSION, EpochRecord, Status, Trial, TrialResult
+
+ARROW_TYPES: dict[Any, pa.DataType] = {
+    str: pa.string(),
+    Status: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    datetime: pa.timestamp("us", tz="UTC"),
+    tuple[float | None, ...]: pa.list_(pa.float64()),
+}
+"""How the types of a record's fields are stored."""
+
+
+def _schema_of(record: type) -> pa.Schema:
+    """One column a field; `X | None` is stored as X, every column can be null."""
+    hints = get_type_hints(record)
+    stored = {hint | None: arrow for hint, arrow in ARROW_TYPES.items()} | ARROW_TYPES
+    return pa.schema([(field.name, stored[hints[field.name]]) for field in fields(record)])
+
+
+RESULTS_SCHEMA = _schema_of(TrialResult)
+"""One row a trial; the columns of the contract, in its order."""
+
+HISTORY_SCHEMA = _schema_of(EpochRecord)
+"""One row a trial and epoch."""
+
+PREDICTIONS_SCHEMA = pa.schema(
+    [
+        ("trial_id", pa.string()),
+        ("image", pa.string()),
+        ("label", pa.int64()),
+        ("predicted", pa.int64()),
+        ("probabilities", pa.list_(pa.float32())),
+    ],
+)
+"""One row a trial and test image."""
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "results": RESULTS_SCHEMA,
+    "history": HISTORY_SCHEMA,
+    "predictions": PREDICTIONS_SCHEMA,
+}
+"""By the folder of a run directory that holds the files."""
+
+RESULTS_ORDER = ["dataset", "train_size", "model", "weights", "strategy", "seed"]
+"""What the rows of `load_results` are sorted by."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Predictions:
+    """What one trial said about every image of the test split."""
+
+    images: tuple[str, ...]
+    """Names, n of them, in the order of the arrays."""
+    labels: np.ndarray
+    """[n] int: index of the true class."""
+    predicted: np.ndarray
+    """[n] int: index of the class with the highest probability."""
+    probabilities: np.ndarray
+    """[n, classes] float."""
+
+
+def write_trial(
+    run_dir: str | Path,
+    result: TrialResult,
+    history: Sequence[EpochRecord],
+    predictions: Predictions | None,
+) -> None:
+    """Store an ended trial, replacing what an earlier attempt at it left.
+
+    Each file appears whole or not at all; the results row comes last, because its existence says
+    that everything else of the trial is there.
+    """
+    tables = {"history": pa.Table.from_pylist([_row(record) for record in history], schema=HISTORY_SCHEMA)}
+    if predictions is not None:
+        tables["predictions"] = _predictions_table(result.trial_id, predictions)
+    tables["results"] = pa.Table.from_pylist([_row(result)], schema=RESULTS_SCHEMA)
+    if predictions is None:
+        _file(Path(run_dir), "predictions", result.trial_id).unlink(missing_ok=True)
+    for folder, table in tables.items():
+        _write_whole(table, _file(Path(run_dir), folder, result.trial_id))
+
+
+def load_results(source: str | Path, only: Collection[str] | None = None) -> pd.DataFrame:
+    """One row a trial that ended.
+
+    Args:
+        source: a run directory.
+        only: ids of the trials that count; rows of trials that are no longer in the experiment are left out.
+
+    Raises:
+        RunError: the folder is no run directory, or a file in it cannot be read.
+    """
+    table = _load(Path(source), "results", only, None)
+    newest = max(table["schema_version"].to_pylist(), default=SCHEMA_VERSION)
+    if newest > SCHEMA_VERSION:
+        raise RunError(
+            f"{source}: results of schema version {newest}, but this raybench reads versions up to {SCHEMA_VERSION}; "
+            "read them with the newer raybench that wrote them",
+        )
+    frame: pd.DataFrame = table.to_pandas()
+    return frame.sort_values(RESULTS_ORDER, kind="stable", ignore_index=True)
+
+
+def load_history(source: str | Path, only: Collection[str] | None = None) -> pd.DataFrame:
+    """One row a trial and epoch, of trials that ended; see `load_results` for the arguments and errors."""
+    frame: pd.DataFrame = _load(Path(source), "history", only, None).to_pandas()
+    return frame.sort_values(["trial_id", "epoch"], kind="stable", ignore_index=True)
+
+
+def load_predictions(
+    source: str | Path,
+    only: Collection[str] | None = None,
+    columns: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """One row a trial and test image, of trials that ended.
+
+    Args:
+        source: a run directory.
+        only: ids of the trials that count.
+        columns: what to read; all but `probabilities` is far quicker where a test split is large.
+
+    Raises:
+        RunError: the folder is no run directory, or a file in it cannot be read.
+    """
+    frame: pd.DataFrame = _load(Path(source), "predictions", only, columns).to_pandas()
+    return frame
+
+
+def finished_trial_ids(run_dir: str | Path) -> dict[str, Status]:
+    """How each trial that has a row ended, by trial id.
+
+    Raises:
+        RunError: the folder is no run directory, a file in it cannot be read, or a status is unknown.
+    """
+    table = _load(Path(run_dir), "results", None, ["trial_id", "status"])
+    known = set(Status)
+    finished = {}
+    for trial_id, status in zip(table["trial_id"].to_pylist(), table["status"].to_pylist(), strict=True):
+        if status not in known:
+            raise RunError(
+                f"{_file(Path(run_dir), 'results', trial_id)}: status {status!r} is unknown; "
+                f"raybench writes {', '.join(known)}",
+            )
+        finished[trial_id] = Status(status)
+    return finished
+
+
+def add_unfinished(results: pd.DataFrame, trials: Iterable[Trial]) -> pd.DataFrame:
+    """The results of exactly these trials: those without a row get one with status `unfinished`.
+
+    Rows of other trials are left out, so that a ranking shows the experiment as it is now.
+    """
+    wanted = {trial.trial_id: trial for trial in trials}
+    kept = results[results["trial_id"].isin(wanted)]
+    absent = [_row(_unfinished(wanted[trial_id])) for trial_id in wanted if trial_id not in set(kept["trial_id"])]
+    rows: pd.DataFrame = pa.Table.from_pylist(absent, schema=RESULTS_SCHEMA).to_pandas()
+    frames = [frame for frame in (kept, rows) if len(frame)] or [results.iloc[:0]]
+    # Columns that are all null in one part lose their type there: objects keep None and NaN as they are.
+    joined = pd.concat([frame.astype(object) for frame in frames], ignore_index=True)
+    return joined.astype(results.dtypes.to_dict(), errors="ignore").sort_values(RESULTS_ORDER, ignore_index=True)
+
+
+def _unfinished(trial: Trial) -> TrialResult:
+    return TrialResult(
+        trial_id=trial.trial_id,
+        dataset=trial.dataset.name,
+        train_size=trial.train_size,
+        model=trial.model.name,
+        weights=trial.weights,
+        strategy=trial.strategy.name,
+        augmentation=trial.strategy.augmentation,
+        seed=trial.seed,
+        status=Status.UNFINISHED,
+    )
+
+
+def _row(record: TrialResult | EpochRecord) -> Mapping[str, Any]:
+    return {field.name: getattr(record, field.name) for field in fields(record)}
+
+
+def _predictions_table(trial_id: str, predictions: Predictions) -> pa.Table:
+    n = len(predictions.images)
+    probabilities = np.ascontiguousarray(predictions.probabilities, dtype=np.float32)
+    offsets = np.arange(n + 1, dtype=np.int32) * (probabilities.shape[1] if n else 0)
+    columns = [
+        pa.array([trial_id] * n, pa.string()),
+        pa.array(predictions.images, pa.string()),
+        pa.array(np.asarray(predictions.labels, dtype=np.int64)),
+        pa.array(np.asarray(predictions.predicted, dtype=np.int64)),
+        pa.ListArray.from_arrays(pa.array(offsets), pa.array(probabilities.reshape(-1))),
+    ]
+    return pa.table(columns, schema=PREDICTIONS_SCHEMA)
+
+
+def _file(run_dir: Path, folder: str, trial_id: str) -> Path:
+    return run_dir / folder / f"{trial_id}.parquet"
+
+
+def _write_whole(table: pa.Table, path: Path) -> None:
+    """Write beside the target, make it durable, then rename: readers never see half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            pq.write_table(table, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _load(run_dir: Path, folder: str, only: Collection[str] | None, columns: Sequence[str] | None) -> pa.Table:
+    _check_run_dir(run_dir)
+    # History or predictions without a results row belong to a trial that died while it was written.
+    ended = {path.stem for path in _parquet_files(run_dir / "results")}
+    wanted = ended if only is None else ended & set(only)
+    files = [path for path in _parquet_files(run_dir / folder) if path.stem in wanted]
+    schema = SCHEMAS[folder]
+    kept = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    if not files:
+        return kept.empty_table()
+    try:
+        return ds.dataset(files, schema=schema, format="parquet").to_table(columns=kept.names)
+    except (pa.ArrowException, OSError) as error:
+        raise RunError(_what_is_wrong(files, schema, error)) from error
+
+
+def _check_run_dir(run_dir: Path) -> None:
+    if not any((run_dir / name).exists() for name in ("experiment.yaml", "manifest.json", "results")):
+        what = (
+            "there is no such folder"
+            if not run_dir.is_dir()
+            else "experiment.yaml, manifest.json and results/ are missing"
+        )
+        raise RunError(f"{run_dir}: not a run directory, {what}; give a folder that `raybench run` wrote")
+
+
+def _parquet_files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be read ({error.strerror})") from error
+
+
+def _what_is_wrong(files: Sequence[Path], schema: pa.Schema, error: Exception) -> str:
+    """Name the file: Arrow's own message does not always."""
+    for path in files:
+        try:
+            ds.dataset(path, schema=schema, format="parquet").to_table()
+        except (pa.ArrowException, OSError) as reason:
+            first_line = str(reason).splitlines()[0]
+            return f"{path}: cannot be read as Parquet ({first_line}); delete it to have the trial trained again"
+    return f"{files[0].parent}: cannot be read ({error})"
