@@ -32,7 +32,7 @@ def variance_over_seeds(values: np.ndarray) -> Variance:
     return Variance(variance=float(values.var(ddof=1)), degrees_of_freedom=len(values) - 1)
 
 
-def moderate(variances: Sequence[Variance]) -> tuple[Variance, ...]:
+def moderate(variances: Sequence[Variance], most_freedom: float = math.inf) -> tuple[Variance, ...]:
     """Let each variance over few seeds borrow from those of the other configurations, as far as they agree.
 
     Method: empirical Bayes; each variance is averaged with a common one, which weighs as many degrees of
@@ -40,6 +40,11 @@ def moderate(variances: Sequence[Variance]) -> tuple[Variance, ...]:
     where they differ widely. Smyth (2004), Stat. Appl. Genet. Mol. Biol. 3, article 3, section 6.2.
     Assumes: true variances are scaled inverse chi-square over configurations.
     Falls back: fewer than three variances known are returned as they are, as are those with one seed.
+
+    Args:
+        variances: of each configuration, or of each pair of configurations.
+        most_freedom: degrees of freedom of the data that all variances come from, where that is less than
+            the sum of theirs, as it is for pairs.
     """
     known = [each for each in variances if each.degrees_of_freedom > 0]
     middle = float(np.median([each.variance for each in known])) if known else 0.0
@@ -54,7 +59,8 @@ def moderate(variances: Sequence[Variance]) -> tuple[Variance, ...]:
         common = float(np.average([each.variance for each in known], weights=freedom))
     else:
         common = math.exp(logs.mean() + special.digamma(prior_freedom / 2) - math.log(prior_freedom / 2))
-    return tuple(_moderated(each, common, prior_freedom, float(freedom.sum())) for each in variances)
+    most_freedom = min(most_freedom, float(freedom.sum()))
+    return tuple(_moderated(each, common, prior_freedom, most_freedom) for each in variances)
 
 
 def scaled(variance: Variance, count: int) -> Variance:

@@ -1,0 +1,247 @@
+"""Which configuration is best: results of trials in, one row a configuration with its rank out.
+
+Within a dataset and train_size, configurations are ordered by mean test accuracy over seeds, highest first,
+ties by lower cost. Beside the rank stand an interval, what cannot be told apart, the frontier of cost and
+accuracy, and the pick, which is chosen on validation and cost so that luck on the test split is not sold
+as accuracy.
+
+Covered: any table with model and test_accuracy or val_accuracy; what is missing is NaN, and `raybench.advice`
+says what was fallen back to. Not covered: `p_best`, which stays NaN until its calibration is shown.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from raybench.errors import InputError
+from raybench.records import Status
+from raybench.scores import Outcome, outcomes_by_trial, scores_of
+from raybench.stats import Scores
+from raybench.ties import intervals, near_best, tie_groups
+
+GROUP = ["dataset", "train_size"]
+CONFIGURATION = [*GROUP, "model", "weights", "strategy"]
+
+RANK_COLUMNS = [
+    "dataset",
+    "train_size",
+    "rank",
+    "model",
+    "weights",
+    "strategy",
+    "seeds",
+    "test_accuracy",
+    "test_accuracy_low",
+    "test_accuracy_high",
+    "p_best",
+    "tie_group",
+    "val_loss",
+    "val_accuracy",
+    "train_seconds",
+    "epochs_run",
+    "standalone_cost_usd",
+    "on_frontier",
+    "pick",
+    "stopped",
+]
+"""Columns of a ranking, in order: what outsiders rely on."""
+
+HIGHER_IS_BETTER: dict[str, bool] = {
+    "test_accuracy": True,
+    "test_balanced_accuracy": True,
+    "test_macro_f1": True,
+    "val_accuracy": True,
+    "train_loss": False,
+    "val_loss": False,
+    "test_loss": False,
+    "train_seconds": False,
+    "feature_seconds": False,
+    "wall_seconds": False,
+    "standalone_cost_usd": False,
+    "epochs_run": False,
+    "best_epoch": False,
+    "peak_memory_bytes": False,
+    "parameters": False,
+    "trainable_parameters": False,
+    "model_bytes": False,
+    "inference_images_per_second": True,
+    "inference_latency_seconds": False,
+}
+"""What a ranking can be ordered by, and in which direction."""
+
+ABSENT: dict[str, object] = {
+    "dataset": "",
+    "train_size": None,
+    "weights": None,
+    "strategy": None,
+    "seed": 0,
+    "status": Status.COMPLETED,
+    "trial_id": None,
+}
+"""What stands for a column that a table does not have."""
+
+SAME_ACCURACY_DECIMALS = 9
+"""Means over seeds that differ by less are equal: the rest is rounding."""
+
+
+def rank(
+    results: pd.DataFrame,
+    *,
+    by: str | None = None,
+    predictions: pd.DataFrame | None = None,
+    test_images: int | Mapping[str, int] | None = None,
+    val_images: int | Mapping[str, int] | None = None,
+) -> pd.DataFrame:
+    """Rank configurations within each dataset and train_size.
+
+    Configurations with a stopped, failed or unfinished seed come after all complete ones, counted in
+    `stopped`, and take no part in tie groups, frontier and pick. Where a dataset and size has no test
+    accuracy at all, val accuracy stands in for it everywhere. The *tie group* of a configuration is 1 where
+    it cannot be told apart from the best, 2 where it cannot be told apart from the best of the rest, and so
+    on (95 %, over all pairs). The *pick* is the cheapest of those whose val accuracy lies within one
+    standard error of the best: Breiman et al. (1984), Classification and Regression Trees, section 3.4.3.
+
+    Args:
+        results: one row a trial, at least with `model` and `test_accuracy` or `val_accuracy`.
+        by: column to order by in place of accuracy, one of `HIGHER_IS_BETTER`; it is appended to the columns
+            where it is not one of them.
+        predictions: one row a trial and test image (trial_id, image, label, predicted), for intervals from
+            each image's outcome.
+        test_images: size of the test split, or of each dataset's; used where there are no predictions.
+        val_images: size of the val split, or of each dataset's.
+
+    Returns:
+        The columns `RANK_COLUMNS`, one row a configuration, by dataset, train_size and rank. A mean is over
+        the seeds that have a value. `on_frontier` is missing where nothing is known of the cost.
+
+    Raises:
+        InputError: `by` cannot be ranked by, or two rows are the same configuration and seed.
+    """
+    trials = _prepared(results, by)
+    outcomes = outcomes_by_trial(predictions)
+    groups = [
+        _rank_group(group, by, outcomes, _images_of(test_images, group), _images_of(val_images, group))
+        for _, group in trials.groupby(GROUP, dropna=False, sort=True)
+    ]
+    columns = [*RANK_COLUMNS, *([by] if by and by not in RANK_COLUMNS else [])]
+    if not groups:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(groups, ignore_index=True)[columns]
+
+
+def _prepared(results: pd.DataFrame, by: str | None) -> pd.DataFrame:
+    """The trials with every column that ranking reads; NaN where the table has none."""
+    if by is not None and (by not in HIGHER_IS_BETTER or by not in results):
+        usable = [column for column in HIGHER_IS_BETTER if column in results]
+        raise InputError(f"--by: {by!r} is no column to rank by; give one of {', '.join(usable)}")
+    trials = results.copy()
+    for name, value in ABSENT.items():
+        if name not in trials:
+            trials[name] = pd.Series([value] * len(trials), trials.index, dtype=object)
+    trials = trials.astype({"train_size": "Int64"})
+    for column in HIGHER_IS_BETTER:
+        trials[column] = pd.to_numeric(trials[column]).astype(float) if column in results else np.nan
+    twice = trials[trials.duplicated([*CONFIGURATION, "seed"], keep=False)]
+    if len(twice):
+        first = twice.iloc[0]
+        label = ", ".join(f"{name} {first[name]}" for name in [*CONFIGURATION, "seed"] if not pd.isna(first[name]))
+        raise InputError(
+            f"two rows are the same configuration and seed ({label}); keep one, or tell them apart by a "
+            "`seed` or `strategy` column",
+        )
+    return trials
+
+
+def _rank_group(
+    trials: pd.DataFrame,
+    by: str | None,
+    outcomes: Mapping[str, Outcome],
+    test_images: int | None,
+    val_images: int | None,
+) -> pd.DataFrame:
+    """Rank the configurations of one dataset and train_size."""
+    of_configuration = [
+        group.sort_values("seed") for _, group in trials.groupby(CONFIGURATION, dropna=False, sort=True)
+    ]
+    table = pd.concat([group.iloc[:1][CONFIGURATION] for group in of_configuration], ignore_index=True)
+    for column in HIGHER_IS_BETTER:
+        table[column] = [group[column].mean() for group in of_configuration]
+    table["seeds"] = [len(group) for group in of_configuration]
+    table["stopped"] = [int((group["status"] != Status.COMPLETED).sum()) for group in of_configuration]
+    complete = table["stopped"] == 0
+
+    val = [scores_of(group, "val_accuracy", {}, val_images) for group in of_configuration]
+    test = [scores_of(group, "test_accuracy", outcomes, test_images) for group in of_configuration]
+    estimates = intervals([test[i] for i in np.flatnonzero(complete)])
+    table["test_accuracy_low"] = pd.Series([each.low for each in estimates], table.index[complete], dtype=float)
+    table["test_accuracy_high"] = pd.Series([each.high for each in estimates], table.index[complete], dtype=float)
+    table["p_best"] = np.nan
+
+    has_test = bool(table["test_accuracy"].notna().any())
+    table["accuracy"] = table["test_accuracy" if has_test else "val_accuracy"].round(SAME_ACCURACY_DECIMALS)
+    table["cost"] = _cost(table)
+    by_accuracy = _order(table, None)
+    taking_part = complete & table["accuracy"].notna()
+    best_first = [place for place in by_accuracy if taking_part[place]]
+    numbers = tie_groups([(test if has_test else val)[place] for place in best_first])
+    table["tie_group"] = pd.Series(numbers, best_first, dtype="Int64")
+    table["on_frontier"] = _frontier(table["cost"], table["accuracy"], taking_part)
+    table["pick"] = _pick(table, val, test)
+    table = table.loc[_order(table, by)].reset_index(drop=True)
+    return table.assign(rank=np.arange(1, len(table) + 1))
+
+
+def _order(table: pd.DataFrame, by: str | None) -> list[int]:
+    """Places of the configurations, best first."""
+    keys = pd.DataFrame(index=table.index)
+    keys["incomplete"] = table["stopped"] > 0
+    if by is not None:
+        keys["by"] = table[by].round(SAME_ACCURACY_DECIMALS) * (-1 if HIGHER_IS_BETTER[by] else 1)
+    keys["accuracy"] = -table["accuracy"]
+    keys["cost"] = table["cost"]
+    keys["train_seconds"] = table["train_seconds"]
+    for name in ("model", "weights", "strategy"):
+        # names last, so that the order of the input's rows never matters
+        keys[name] = table[name].astype(object).where(table[name].notna(), "")
+    return list(keys.sort_values(list(keys.columns), na_position="last").index)
+
+
+def _cost(table: pd.DataFrame) -> pd.Series:
+    """USD where it is known of every complete configuration, seconds otherwise: the two are never mixed."""
+    usd = table["standalone_cost_usd"]
+    known = usd[table["stopped"] == 0].notna()
+    return usd if len(known) and known.all() else table["train_seconds"]
+
+
+def _frontier(cost: pd.Series, accuracy: pd.Series, taking_part: pd.Series) -> pd.Series:
+    """Whether no other configuration is at least as cheap and as accurate, and better in one of the two."""
+    part = taking_part & cost.notna()
+    if not part.any():
+        return pd.Series(pd.NA, cost.index, dtype="boolean")
+    c, a = cost[part].to_numpy(), accuracy[part].to_numpy()
+    no_worse = (c[None] <= c[:, None]) & (a[None] >= a[:, None])
+    better = (c[None] < c[:, None]) | (a[None] > a[:, None])
+    on_frontier = pd.Series(data=False, index=cost.index, dtype="boolean")
+    on_frontier[part] = np.logical_not(np.any(no_worse & better, axis=1))
+    return on_frontier
+
+
+def _images_of(images: int | Mapping[str, int] | None, group: pd.DataFrame) -> int | None:
+    return images.get(group["dataset"].iloc[0]) if isinstance(images, Mapping) else images
+
+
+def _pick(table: pd.DataFrame, val: Sequence[Scores], test: Sequence[Scores]) -> pd.Series:
+    """The cheapest of the complete configurations that are about as good as the best on val.
+
+    Falls back to test accuracy where no complete configuration has a val accuracy.
+    """
+    complete = table["stopped"] == 0
+    has_val = bool(table["val_accuracy"][complete].notna().any())
+    column, scores = ("val_accuracy", val) if has_val else ("test_accuracy", test)
+    known = table[complete & table[column].notna()].copy()
+    known["loss"] = -known[column].round(SAME_ACCURACY_DECIMALS)
+    best_first = list(known.sort_values(["loss", "cost"], kind="stable").index)
+    near = [best_first[place] for place in near_best([scores[place] for place in best_first])]
+    cheapest = known.loc[near].sort_values(["cost", "loss"], kind="stable").index[:1]
+    return pd.Series(table.index.isin(cheapest), table.index)
