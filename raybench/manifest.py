@@ -1,0 +1,150 @@
+"""The manifest: what a run directory is a run of, and on what it ran.
+
+In: an experiment and what preflight learned. Out: `experiment.yaml` and `manifest.json`, written
+atomically, and read back as a `Manifest`. A manifest holds plain values only and no part of the environment.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from raybench.errors import ExperimentError, RunError
+from raybench.experiment import Experiment, parse_experiment
+from raybench.records import Facts, Trial
+from raybench.trials import expand
+from raybench.yaml_input import read_yaml
+
+MANIFEST = "manifest.json"
+EXPERIMENT = "experiment.yaml"
+PACKAGES = ("raybench", "torch", "torchvision", "ray", "numpy", "pandas", "pyarrow", "scikit-learn", "pillow")
+
+_FACTS = TypeAdapter(Facts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What a run directory says about itself."""
+
+    experiment: Experiment
+    facts: Facts
+    created_at: str
+    """ISO 8601, UTC: when the run directory was made."""
+    chosen: Mapping[str, Any]
+    """What was measured or chosen on this machine, such as threads a trial."""
+
+    def trials(self) -> list[Trial]:
+        """Return the experiment's trials, as they were expanded when it last ran."""
+        return expand(self.experiment, self.facts)
+
+
+def write_manifest(run_dir: Path, experiment: Experiment, facts: Facts, chosen: Mapping[str, Any]) -> None:
+    """Write `experiment.yaml` and `manifest.json` of a run; the date of an earlier manifest is kept."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    path = run_dir / MANIFEST
+    created_at = json.loads(path.read_text())["created_at"] if path.exists() else now
+    resolved = experiment.model_dump(mode="json")
+    data = {
+        "name": experiment.name,
+        "created_at": created_at,
+        "updated_at": now,
+        "configuration_sha256": hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "hardware": {
+            "platform": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "memory_bytes": psutil.virtual_memory().total,
+        },
+        "git_commit": _git_commit(),
+        "chosen": dict(chosen),
+        "facts": _FACTS.dump_python(facts, mode="json"),
+    }
+    text = yaml.safe_dump(_plain(experiment), sort_keys=False, allow_unicode=True)
+    _replace(run_dir / EXPERIMENT, text)
+    _replace(path, json.dumps(data, indent=1))
+
+
+def read_manifest(run_dir: Path) -> Manifest:
+    """Read a run directory's manifest and experiment; raise `RunError` where it has none that can be read."""
+    if not run_dir.is_dir():
+        raise RunError(f"{run_dir}: no such run directory; give one that 'raybench run' made")
+    path = run_dir / MANIFEST
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Manifest(
+            experiment=parse_experiment(read_yaml(run_dir / EXPERIMENT), str(run_dir / EXPERIMENT)),
+            facts=_FACTS.validate_python(data["facts"]),
+            created_at=data["created_at"],
+            chosen=data["chosen"],
+        )
+    except FileNotFoundError:
+        raise RunError(f"{run_dir}: is no run directory: it has no {MANIFEST}") from None
+    except ExperimentError as error:
+        raise RunError(str(error)) from None
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise RunError(f"{path}: cannot be read: {type(error).__name__}: {error}") from None
+
+
+def check_belongs(run_dir: Path, experiment: Experiment) -> None:
+    """Raise `RunError` where a directory exists that is no run of this experiment."""
+    if not run_dir.exists():
+        return
+    if not run_dir.is_dir():
+        raise RunError(f"{run_dir}: is a file; give a folder as --run-dir")
+    if (run_dir / MANIFEST).exists():
+        name = read_manifest(run_dir).experiment.name
+        if name != experiment.name:
+            raise RunError(
+                f"{run_dir}: holds a run of experiment {name!r}, not of {experiment.name!r}; give another --run-dir"
+            )
+    elif any(run_dir.iterdir()):
+        raise RunError(f"{run_dir}: holds files but no {MANIFEST}, so it is no run directory; give another --run-dir")
+
+
+def _plain(experiment: Experiment) -> dict[str, Any]:
+    """Return the experiment as it was written, without the defaults, with names in place of one-key parts."""
+    data: dict[str, Any] = experiment.model_dump(mode="json", exclude_unset=True)
+    for key in ("models", "strategies"):
+        data[key] = [part["name"] if list(part) == ["name"] else part for part in data[key]]
+    if "scheduler" in data and data["scheduler"] is None:
+        data["scheduler"] = "none"
+    return data
+
+
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the folder that raybench was started in, where that is a git checkout."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

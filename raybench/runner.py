@@ -1,0 +1,219 @@
+"""The conductor of a run: preflight, the trials that are not done yet, their training, the results.
+
+In: an experiment file, or the run directory of an earlier run. Out: a `Run`, whose tables are on disk.
+Nothing is written before everything that can be checked has been checked; every trial that ends
+is on disk before the next one starts.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from raybench.errors import RunError
+from raybench.events import TrialEnded
+from raybench.experiment import Experiment, load_experiment
+from raybench.manifest import Manifest, check_belongs, read_manifest, write_manifest
+from raybench.progress import Progress
+from raybench.records import Facts, Status, Trial
+from raybench.results import add_unfinished, finished_trial_ids, load_results
+from raybench.scheduling.tune import Settings, check_settings, run_trials
+from raybench.training import preflight
+from raybench.trials import expand
+
+RUNS = Path("runs")
+"""Folder of run directories, below the current one."""
+ENDED = frozenset({Status.COMPLETED, Status.STOPPED, Status.FAILED})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """A run directory and what it holds."""
+
+    run_dir: Path
+    experiment: Experiment
+    facts: Facts
+    trials: tuple[Trial, ...]
+    interrupted: bool = False
+    """Whether Ctrl-C ended it before the last trial."""
+
+    def results(self) -> pd.DataFrame:
+        """Return one row a trial of the experiment, unfinished ones included."""
+        ids = {trial.trial_id for trial in self.trials}
+        return add_unfinished(load_results(self.run_dir, only=ids), self.trials)
+
+    @property
+    def failed(self) -> int:
+        """Number of trials that failed."""
+        return int((self.results()["status"] == Status.FAILED).sum())
+
+
+def embedded_experiment() -> Path:
+    """Return the path of the experiment that runs where no file is given."""
+    return Path(str(resources.files("raybench") / "embedded" / "quickstart.yaml"))
+
+
+def run(
+    experiment: str | Path | None = None,
+    *,
+    run_dir: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    address: str | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Run an experiment, or go on with it where its run directory exists.
+
+    Args:
+        experiment: path of the YAML file; None: the embedded quickstart.
+        run_dir: where results go; default `runs/NAME`.
+        overrides: `KEY=VALUE` texts that replace keys of the file.
+        num_cpus: cores that this machine counts as having; default: those it has.
+        num_gpus: GPUs that this machine counts as having; default: those it has.
+        address: of a Ray cluster to run on; default: Ray is started here, for this run.
+        quiet: show nothing while it runs.
+
+    Raises:
+        InputError: something in the file, the data or the run directory cannot be used; nothing was started.
+
+    """
+    path = embedded_experiment() if experiment is None else Path(experiment)
+    loaded = load_experiment(path, overrides)
+    directory = Path(run_dir) if run_dir is not None else RUNS / loaded.name
+    check_belongs(directory, loaded)
+    settings = _settings(loaded, num_cpus, num_gpus, address)
+    return _conduct(loaded, path.name, directory, settings, quiet=quiet)
+
+
+def resume(
+    run_dir: str | Path,
+    *,
+    retry_failed: bool = False,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    address: str | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Go on with the run in a run directory; see `run` for the arguments and errors.
+
+    `retry_failed` trains failed trials again; they are left as they are otherwise.
+    """
+    directory = Path(run_dir)
+    experiment = read_manifest(directory).experiment
+    settings = _settings(experiment, num_cpus, num_gpus, address)
+    return _conduct(experiment, "experiment.yaml", directory, settings, quiet=quiet, retry_failed=retry_failed)
+
+
+def open_run(run_dir: str | Path) -> Run:
+    """Return a run as it is on disk. Raises `RunError`."""
+    manifest: Manifest = read_manifest(Path(run_dir))
+    return Run(
+        run_dir=Path(run_dir),
+        experiment=manifest.experiment,
+        facts=manifest.facts,
+        trials=tuple(manifest.trials()),
+    )
+
+
+def find_trial(run: Run, trial_id: str) -> Trial:
+    """Return the trial whose id is, or begins with, `trial_id`. Raises `RunError`."""
+    found = [trial for trial in run.trials if trial.trial_id.startswith(trial_id)]
+    if len(found) == 1 and trial_id:
+        return found[0]
+    if found:
+        raise RunError(f"{run.run_dir}: trial {trial_id!r} could be any of {len(found)}; give more of its id")
+    ids = ", ".join(trial.trial_id for trial in run.trials[:3])
+    raise RunError(
+        f"{run.run_dir}: has no trial {trial_id!r}; its {len(run.trials)} trials are {ids}... "
+        f"('raybench show {run.run_dir}' lists them)"
+    )
+
+
+def _settings(experiment: Experiment, num_cpus: int | None, num_gpus: int | None, address: str | None) -> Settings:
+    settings = Settings(
+        asha=experiment.asha_settings(),
+        resources=experiment.resource_request(),
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        address=address,
+        price_per_hour_usd=experiment.price_per_hour_usd,
+    )
+    check_settings(settings)
+    return settings
+
+
+def _conduct(
+    experiment: Experiment,
+    label: str,
+    directory: Path,
+    settings: Settings,
+    *,
+    quiet: bool,
+    retry_failed: bool = False,
+) -> Run:
+    console = Console(quiet=quiet)
+    facts = preflight_with_status(experiment, label, console)
+    trials = expand(experiment, facts)
+    _check_writable(directory)
+    write_manifest(directory, experiment, facts, {"threads_per_trial": settings.threads})
+    endings = _endings(directory, trials)
+    done = {ending.trial_id for ending in endings if not (retry_failed and ending.status is Status.FAILED)}
+    unfinished = [trial for trial in trials if trial.trial_id not in done]
+    interrupted = False
+    if unfinished:
+        earlier = [ending for ending in endings if ending.trial_id in done]
+        with Progress(trials, console, earlier=earlier, quiet=quiet) as progress:
+            outcome = run_trials(unfinished, run_dir=directory, settings=settings, on_event=progress)
+        interrupted = outcome.interrupted
+    return Run(
+        run_dir=directory, experiment=experiment, facts=facts, trials=tuple(trials), interrupted=interrupted
+    )
+
+
+def preflight_with_status(experiment: Experiment, label: str, console: Console) -> Facts:
+    """Run preflight, telling on the console what it reads."""
+    with console.status("Looking at data, models and weights") as status:
+
+        def report(dataset: str, done: int, total: int) -> None:
+            status.update(f"Decoding {dataset}: {done} of {total} images")
+
+        facts = preflight.check(experiment, label, report)
+    for dataset in facts.datasets.values():
+        for warning in dataset.warnings:
+            console.print(f"[yellow]note[/] {dataset.name}: {warning}", highlight=False)
+    return facts
+
+
+def _endings(run_dir: Path, trials: Sequence[Trial]) -> list[TrialEnded]:
+    """Return how trials ended that have a row already."""
+    statuses = finished_trial_ids(run_dir)
+    rows = load_results(run_dir, only=set(statuses)).set_index("trial_id")
+    return [
+        TrialEnded(
+            trial_id=trial.trial_id,
+            status=statuses[trial.trial_id],
+            val_accuracy=_known(rows.loc[trial.trial_id, "val_accuracy"]),
+            error=None,
+        )
+        for trial in trials
+        if statuses.get(trial.trial_id) in ENDED
+    ]
+
+
+def _known(value: object) -> float | None:
+    number = pd.to_numeric(pd.Series([value])).item()
+    return None if pd.isna(number) else float(number)
+
+
+def _check_writable(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{directory}: cannot be made: {error.strerror}; give another --run-dir") from None
+    if not os.access(directory, os.W_OK):
+        raise RunError(f"{directory}: cannot be written to; give another --run-dir")

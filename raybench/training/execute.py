@@ -1,0 +1,160 @@
+"""Run one trial from its record to its rows on disk.
+
+In: a `Trial`, a run directory, what the trial was given of the machine, and a function that is told each
+epoch and answers whether to stop. Out: the trial's row, history, predictions and weights, written
+atomically; a trial whose row is there already is not trained again.
+"""
+
+import gc
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from raybench.cost import standalone_cost_usd
+from raybench.records import Allocation, DatasetSpec, EpochRecord, Status, Trial, TrialResult
+from raybench.results import Predictions, read_trial, write_trial
+from raybench.training.checkpoint import Checkpointer, state_path, weights_path
+from raybench.training.data import ImageData, load_images
+from raybench.training.loop import Finished, Training
+from raybench.training.memory import PeakMemory
+from raybench.training.weight_files import WeightCard, write_weights
+from raybench.trials import weights_label
+
+OnEpoch = Callable[[EpochRecord], bool]
+"""Told each finished epoch; returns True where the trial is to stop now."""
+
+
+def run(trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: OnEpoch) -> TrialResult:
+    """Train a trial, or go on with it from its checkpoint, and write its rows.
+
+    Raises whatever training raises; nothing is written then but the last checkpoint.
+    """
+    existing = read_trial(run_dir, trial.trial_id)
+    if existing is not None and existing.status in {Status.COMPLETED, Status.STOPPED}:
+        return existing
+    started_at, started = datetime.now(UTC), time.perf_counter()
+    device = prepare_process(trial, allocation)
+    memory = PeakMemory(device)
+    images = _images(trial.dataset)
+    training = Training(trial, images, device=device)
+    checkpointer = Checkpointer(state_path(run_dir, trial.trial_id))
+    state = checkpointer.load()
+    if state is not None:
+        training.load_state(state)
+    del state
+    status = Status.COMPLETED
+    for record in training:
+        if on_epoch(record):
+            status = Status.STOPPED
+            break
+        if checkpointer.due():
+            checkpointer.save(training.state())
+    finished = training.finish()
+    result = replace(
+        _result(trial, training, finished, status=status),
+        wall_seconds=time.perf_counter() - started,
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+        peak_memory_bytes=memory.peak_bytes(),
+        gpu_fraction=allocation.gpu_fraction,
+        cpu_share=allocation.cpu_share,
+        accelerator=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        instance_type=allocation.instance_type,
+        node=platform.node(),
+        retries=allocation.retries,
+    )
+    result = replace(result, standalone_cost_usd=standalone_cost_usd(result, allocation.price_per_hour_usd))
+    _save_weights(run_dir, trial, training, finished)
+    write_trial(run_dir, result, training.history, _predictions(images, finished))
+    checkpointer.remove()
+    del training, finished
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return result
+
+
+def prepare_process(trial: Trial, allocation: Allocation) -> torch.device:
+    """Set the threads and determinism of this process for a trial, and return its device."""
+    torch.set_num_threads(allocation.threads)
+    # Convolutions and matrix products have deterministic versions on CUDA only with this set.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(trial.training.deterministic, warn_only=True)
+    torch.backends.cudnn.benchmark = not trial.training.deterministic
+    use_gpu = bool(allocation.gpu_fraction) and torch.cuda.is_available()
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
+@lru_cache(maxsize=4)
+def _images(spec: DatasetSpec) -> ImageData:
+    """Open a dataset once a process: trials follow one another in it."""
+    return load_images(spec)
+
+
+def _result(trial: Trial, training: Training, finished: Finished, *, status: Status) -> TrialResult:
+    scores, progress = finished.scores, training.progress
+    parameters = list(training.network.module.parameters())
+    row = TrialResult(
+        trial_id=trial.trial_id,
+        dataset=trial.dataset.name,
+        train_size=trial.train_size,
+        model=trial.model.name,
+        weights=weights_label(trial.weights),
+        strategy=trial.strategy.name,
+        augmentation=trial.strategy.augmentation,
+        seed=trial.seed,
+        status=status,
+        epochs_run=progress.epoch,
+        best_epoch=finished.best.epoch,
+        train_loss=finished.best.train_loss,
+        val_loss=finished.best.val_loss,
+        val_accuracy=finished.best.val_accuracy,
+        train_seconds=progress.train_seconds,
+        feature_seconds=progress.feature_seconds or None,
+        parameters=sum(parameter.numel() for parameter in parameters),
+        trainable_parameters=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        model_bytes=sum(tensor.nbytes for tensor in finished.weights.values()),
+    )
+    if scores is None:
+        return row
+    return replace(
+        row,
+        test_loss=scores.loss,
+        test_accuracy=scores.accuracy,
+        test_balanced_accuracy=scores.balanced_accuracy,
+        test_macro_f1=scores.macro_f1,
+        test_per_class_recall=scores.per_class_recall,
+    )
+
+
+def _predictions(images: ImageData, finished: Finished) -> Predictions | None:
+    if images.test is None or finished.predictions is None:
+        return None
+    return Predictions(
+        images=images.test.names,
+        labels=images.test.labels,
+        predicted=finished.predictions.argmax(axis=1).astype(np.int64),
+        probabilities=finished.predictions,
+    )
+
+
+def _save_weights(run_dir: Path, trial: Trial, training: Training, finished: Finished) -> None:
+    card = WeightCard(
+        model=trial.model.name,
+        classes=training.images.classes,
+        image_size=trial.dataset.image_size,
+        mean=training.network.mean,
+        std=training.network.std,
+        pretrained_on=trial.dataset.name,
+    )
+    path = weights_path(run_dir, trial.trial_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_weights(path, finished.weights, card, head=training.network.head_name, trial_id=trial.trial_id)

@@ -1,0 +1,232 @@
+"""Train one trial: iterate a `Training` for its epochs, then `finish` it for its scores.
+
+In: a `Trial` and its decoded images. Out: an `EpochRecord` per epoch, and `Finished` at the end.
+Covered: phases, early stopping on val loss, the best epoch restored, the test split scored once,
+exact resume, one process on one device. Not covered: several workers a trial.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from raybench.errors import RaybenchError
+from raybench.records import EpochRecord, Phase, Trial
+from raybench.seeding import derive
+from raybench.training.batches import Preparation, forward_all
+from raybench.training.data import ImageData
+from raybench.training.metrics import Scores, score
+from raybench.training.models import Network, build_network
+from raybench.training.optimization import learning_rate_at
+from raybench.training.phase_run import PhaseRun, Task
+from raybench.training.subsets import subset
+
+STATE_VERSION = 1
+"""Version of the state that `Training.state` returns."""
+
+
+class DivergedError(RaybenchError):
+    """The loss of a trial is no longer a finite number."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Progress:
+    """Where a training stands, between two epochs."""
+
+    phase: int = 0
+    """Index of the current phase, from 0."""
+    phase_epoch: int = 0
+    """Epochs done in the current phase."""
+    epoch: int = 0
+    """Epochs done over all phases."""
+    phase_best_loss: float = math.inf
+    stale_epochs: int = 0
+    """Epochs since the phase's best val loss."""
+    best_loss: float = math.inf
+    """Over all phases."""
+    best_epoch: int = 0
+    train_seconds: float = 0.0
+    feature_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """What a trial ended with: its best epoch, scored."""
+
+    best: EpochRecord
+    scores: Scores | None
+    """Of the test split; None where there is none."""
+    predictions: np.ndarray[Any, np.dtype[np.float32]] | None
+    """Probabilities of every test image, shape [n, classes]."""
+    weights: dict[str, Tensor]
+    """The best epoch's state dict."""
+
+
+class Training:
+    """One trial in training. Iterate it to train; each step is an epoch.
+
+    Args:
+        trial: what to train.
+        images: the decoded dataset.
+        device: where to compute.
+
+    """
+
+    def __init__(self, trial: Trial, images: ImageData, *, device: torch.device) -> None:
+        self.trial = trial
+        self.images = images
+        self.device = device
+        self.history: list[EpochRecord] = []
+        self.progress = Progress()
+        self.network = build_network(
+            trial.model,
+            trial.weights,
+            num_classes=len(images.classes),
+            image_size=trial.dataset.image_size,
+            seed=trial.seed,
+        )
+        self.network.module.to(device)
+        self._task = _task(trial, images, self.network, device)
+        self._best_weights: dict[str, Tensor] = {}
+        self._saved_optimizer: dict[str, Any] | None = None
+        self._phase: PhaseRun | None = None
+
+    def __iter__(self) -> Iterator[EpochRecord]:
+        """Train until the last epoch of the last phase, or until patience ends that phase."""
+        phases = self.trial.strategy.phases
+        while self.progress.phase < len(phases):
+            phase = phases[self.progress.phase]
+            if self.progress.stale_epochs >= phase.patience or self.progress.phase_epoch >= phase.epochs:
+                self._leave_phase()
+                continue
+            yield self._train_epoch(phase)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that `load_state` needs to go on as if never interrupted: tensors and plain values."""
+        return {
+            "version": STATE_VERSION,
+            "model": self.network.module.state_dict(),
+            "optimizer": self._phase.optimizer.state_dict() if self._phase else None,
+            "best_weights": self._best_weights,
+            "progress": asdict(self.progress),
+            "history": [asdict(record) for record in self.history],
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state` returned for the same trial."""
+        self.network.module.load_state_dict(state["model"])
+        self._best_weights = {name: tensor.to(self.device) for name, tensor in state["best_weights"].items()}
+        self.progress = Progress(**state["progress"])
+        self.history = [EpochRecord(**record) for record in state["history"]]
+        self._saved_optimizer = state["optimizer"]
+        self._phase = None
+
+    def finish(self) -> Finished:
+        """Restore the best epoch and score the test split with it, once."""
+        if not self.history:
+            raise DivergedError("no epoch was trained")
+        self._restore_best()
+        weights = {name: tensor.detach().cpu() for name, tensor in self.network.module.state_dict().items()}
+        best = self.history[self.progress.best_epoch - 1]
+        if self.images.test is None:
+            return Finished(best=best, scores=None, predictions=None, weights=weights)
+        self.network.module.eval()
+        logits = forward_all(self.network.module, self.images.test, self._task.preparation).float()
+        logs = functional.log_softmax(logits, dim=1)
+        labels = self.images.test.labels
+        of_label = logs.double().cpu().numpy()[np.arange(len(labels)), labels]
+        probabilities = logs.exp().cpu().numpy()
+        return Finished(
+            best=best, scores=score(labels, probabilities, of_label), predictions=probabilities, weights=weights
+        )
+
+    def _train_epoch(self, phase: Phase) -> EpochRecord:
+        if self._phase is None:
+            self._phase = PhaseRun(self.network, phase, self._task)
+            if self._saved_optimizer is not None:
+                self._phase.load_optimizer(self._saved_optimizer)
+                self._saved_optimizer = None
+        progress = self.progress
+        progress.epoch += 1
+        rate = learning_rate_at(phase, progress.phase_epoch)
+        started = time.perf_counter()
+        # Dropout draws from the global generator: seeded by the epoch, and given back as it was.
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(derive(self.trial.seed, "dropout", progress.epoch))
+            trained = self._phase.train_epoch(progress.epoch, rate)
+        if progress.phase_epoch == 0:
+            progress.feature_seconds += self._phase.feature_seconds
+        train_seconds = time.perf_counter() - started
+        val = self._phase.validate()
+        if not (math.isfinite(trained.loss) and math.isfinite(val.loss)):
+            raise DivergedError(
+                f"the loss is not finite in epoch {progress.epoch} (train {trained.loss}, val {val.loss}, "
+                f"learning rate {rate:g}); a lower learning_rate may help"
+            )
+        record = EpochRecord(
+            trial_id=self.trial.trial_id,
+            phase=progress.phase + 1,
+            epoch=progress.epoch,
+            train_loss=trained.loss,
+            train_accuracy=trained.accuracy,
+            val_loss=val.loss,
+            val_accuracy=val.accuracy,
+            learning_rate=rate,
+            epoch_seconds=time.perf_counter() - started,
+            images_per_second=self.trial.train_size / train_seconds,
+        )
+        self._account(record)
+        return record
+
+    def _account(self, record: EpochRecord) -> None:
+        progress = self.progress
+        progress.phase_epoch += 1
+        progress.train_seconds += record.epoch_seconds
+        progress.stale_epochs += 1
+        self.history.append(record)
+        if record.val_loss < progress.phase_best_loss:
+            progress.phase_best_loss, progress.stale_epochs = record.val_loss, 0
+        if record.val_loss < progress.best_loss:
+            progress.best_loss, progress.best_epoch = record.val_loss, record.epoch
+            self._best_weights = {
+                name: tensor.detach().clone() for name, tensor in self.network.module.state_dict().items()
+            }
+
+    def _leave_phase(self) -> None:
+        self._restore_best()
+        progress = self.progress
+        progress.phase += 1
+        progress.phase_epoch = progress.stale_epochs = 0
+        progress.phase_best_loss = math.inf
+        self._phase = None
+
+    def _restore_best(self) -> None:
+        self.network.module.load_state_dict(self._best_weights)
+
+
+def _task(trial: Trial, images: ImageData, network: Network, device: torch.device) -> Task:
+    positions = subset(images.train.labels, trial.train_size, trial.seed)
+    settings = trial.training
+    weights = None
+    if settings.class_weights == "balanced":
+        counts = np.bincount(images.train.labels[positions], minlength=len(images.classes))
+        balanced = trial.train_size / (len(images.classes) * np.maximum(counts, 1))
+        weights = torch.tensor(balanced, dtype=torch.float32, device=device)
+    return Task(
+        train=images.train,
+        subset=positions,
+        val=images.val,
+        preparation=Preparation(
+            mean=network.mean, std=network.std, device=device, policy=trial.strategy.augmentation, seed=trial.seed
+        ),
+        batch_size=settings.batch_size,
+        label_smoothing=settings.label_smoothing,
+        class_weights=weights,
+        bfloat16=settings.precision == "bfloat16" or (settings.precision == "auto" and device.type == "cuda"),
+    )
