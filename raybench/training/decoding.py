@@ -1,0 +1,109 @@
+"""One image of any kind to one square of RGB pixels.
+
+In: a path, a file's bytes, a Pillow image or a numpy array. Out: uint8 [S, S, 3].
+
+- EXIF orientation is applied.
+- Grey and palette images become RGB; CMYK, YCbCr, HSV and LAB by Pillow's conversion; of an animation the first frame.
+- Transparency is composited on white, as a page shows it: the colours under transparent pixels are arbitrary.
+- 16-bit grey is divided by 257, never clipped. Floating-point pixels are refused in files (their range is unknown) and
+  taken as 0..1 in arrays.
+- The largest centred square is cut out and resized to S x S with Pillow's antialiased bilinear filter. JPEGs are
+  first shrunk by the decoder where they stay at least twice as large.
+- Truncated files, files that are no images, and images above Pillow's limit on pixels (89 megapixels, against
+  decompression bombs) raise `DataError`.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from raybench.errors import DataError
+
+DECODING_VERSION = "centre-square-bilinear-1"
+"""Part of cache keys and fingerprints: a change in how pixels come out takes a new one."""
+
+Source = Path | bytes | Image.Image | npt.NDArray[np.generic]
+"""What can be decoded."""
+
+_DRAFT_FACTOR = 2
+"""A JPEG is shrunk while decoding to no less than this many times the final size."""
+_GREY_DIMENSIONS = 2
+_WHITE = 255
+_TO_EIGHT_BITS = 257
+"""65535 / 255."""
+
+
+def decode(source: Source, image_size: int) -> npt.NDArray[np.uint8]:
+    """Return the image as uint8 [image_size, image_size, 3]. Raises `DataError` with the reason, without a name."""
+    try:
+        if isinstance(source, Path | bytes):
+            with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
+                return _square(image, image_size)
+        if isinstance(source, Image.Image):
+            return _square(source, image_size)
+        return _square(_from_array(np.asarray(source)), image_size)
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError("no such file") from error
+    except UnidentifiedImageError as error:
+        raise DataError("not an image that Pillow can read") from error
+    except Exception as error:  # malformed files make Pillow's decoders raise nearly any exception
+        raise DataError(f"{type(error).__name__}: {error}") from error
+
+
+def _square(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise DataError(f"{image.width} x {image.height} pixels are more than the {limit} that are accepted")
+    image.draft(None, (_DRAFT_FACTOR * side, _DRAFT_FACTOR * side))
+    upright = ImageOps.exif_transpose(image)
+    return np.asarray(ImageOps.fit(_to_rgb(upright), (side, side), method=Image.Resampling.BILINEAR))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _from_array(_sixteen_bits(np.asarray(image))).convert("RGB")
+    if image.mode == "F":
+        raise DataError("floating-point pixels have no known range; save the image with 8 or 16 bits a channel")
+    if image.has_transparency_data:
+        visible = image.convert("RGBA")
+        white = Image.new("RGBA", visible.size, "white")
+        return Image.alpha_composite(white, visible).convert("RGB")
+    return image.convert("RGB")
+
+
+def _sixteen_bits(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint16]:
+    """Return what Pillow reads as 16 or 32-bit integers; 16-bit files come as either."""
+    wide = values.astype(np.int64)
+    if wide.min() < 0 or wide.max() > np.iinfo(np.uint16).max:
+        raise DataError(f"grey levels from {wide.min()} to {wide.max()}; save the image with 8 or 16 bits a channel")
+    return wide.astype(np.uint16)
+
+
+def _from_array(array: npt.NDArray[np.generic]) -> Image.Image:
+    """Return an 8-bit image of an array [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]."""
+    pixels = array[..., 0] if array.shape[2:] == (1,) else array
+    if pixels.shape[2:] not in {(), (3,), (4,)} or pixels.ndim < _GREY_DIMENSIONS or pixels.size == 0:
+        raise DataError(f"an array of shape {array.shape} is no image; give [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]")
+    return Image.fromarray(_eight_bits(pixels))
+
+
+def _eight_bits(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array, dtype=np.uint8)
+    values = np.asarray(array, dtype=np.float64)
+    if array.dtype == np.bool_:
+        return (values * _WHITE).astype(np.uint8)
+    if array.dtype == np.uint16:
+        return np.round(values / _TO_EIGHT_BITS).astype(np.uint8)
+    if np.issubdtype(array.dtype, np.floating) and values.min() >= 0 and values.max() <= 1:
+        return np.round(values * _WHITE).astype(np.uint8)
+    raise DataError(
+        f"{array.dtype} pixels from {values.min():g} to {values.max():g}; give uint8, uint16 or floats from 0 to 1"
+    )
