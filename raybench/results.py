@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from raybench.errors import RunError
 from raybench.records import SCHEMA_VERSION, EpochRecord, Status, Trial, TrialResult
@@ -46,6 +47,8 @@ RESULTS_SCHEMA = _schema_of(TrialResult)
 
 HISTORY_SCHEMA = _schema_of(EpochRecord)
 """One row a trial and epoch."""
+
+_RESULT = TypeAdapter(TrialResult)
 
 PREDICTIONS_SCHEMA = pa.schema(
     [
@@ -102,6 +105,16 @@ def write_trial(
         _file(Path(run_dir), "predictions", result.trial_id).unlink(missing_ok=True)
     for folder, table in tables.items():
         _write_whole(table, _file(Path(run_dir), folder, result.trial_id))
+
+
+def read_trial(run_dir: str | Path, trial_id: str) -> TrialResult | None:
+    """The row of one trial, or None where it has none that can be read whole."""
+    try:
+        rows = pq.read_table(_file(Path(run_dir), "results", trial_id), schema=RESULTS_SCHEMA).to_pylist()
+    except (OSError, pa.ArrowException):
+        return None
+    result: TrialResult = _RESULT.validate_python(rows[0])
+    return result
 
 
 def load_results(source: str | Path, only: Collection[str] | None = None) -> pd.DataFrame:

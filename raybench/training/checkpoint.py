@@ -31,10 +31,12 @@ def weights_path(run_dir: Path, trial_id: str) -> Path:
 class Checkpointer:
     """Saves one trial's state, no more often than the cost of a save allows."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, first_interval_seconds: float = FIRST_INTERVAL_SECONDS) -> None:
         self.path = path
+        self.interval_seconds = first_interval_seconds
+        """Least time between two saves."""
+        self._first_interval_seconds = first_interval_seconds
         self._saved_at = time.monotonic()
-        self._interval = FIRST_INTERVAL_SECONDS
 
     def load(self) -> dict[str, Any] | None:
         """Return the saved state, or None where there is none that can be read whole."""
@@ -49,14 +51,14 @@ class Checkpointer:
 
     def due(self) -> bool:
         """Return whether enough time has passed since the last save."""
-        return time.monotonic() - self._saved_at >= self._interval
+        return time.monotonic() - self._saved_at >= self.interval_seconds
 
     def save(self, state: dict[str, Any]) -> None:
         """Write the state now, and plan the next save by what this one cost."""
         started = time.monotonic()
         _replace(self.path, lambda temporary: torch.save(state, temporary))
         self._saved_at = time.monotonic()
-        self._interval = max(FIRST_INTERVAL_SECONDS, (self._saved_at - started) / COST_SHARE)
+        self.interval_seconds = max(self._first_interval_seconds, (self._saved_at - started) / COST_SHARE)
 
     def remove(self) -> None:
         """Delete the state of a trial that has ended."""

@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from raybench.cost import standalone_cost_usd
 from raybench.records import Allocation, DatasetSpec, EpochRecord, Status, Trial, TrialResult
 from raybench.results import Predictions, read_trial, write_trial
-from raybench.training.checkpoint import Checkpointer, state_path, weights_path
+from raybench.training.checkpoint import FIRST_INTERVAL_SECONDS, Checkpointer, state_path, weights_path
 from raybench.training.data import ImageData, load_images
 from raybench.training.loop import Finished, Training
 from raybench.training.memory import PeakMemory
@@ -32,9 +31,17 @@ OnEpoch = Callable[[EpochRecord], bool]
 """Told each finished epoch; returns True where the trial is to stop now."""
 
 
-def run(trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: OnEpoch) -> TrialResult:
+def run(
+    trial: Trial,
+    *,
+    run_dir: Path,
+    allocation: Allocation,
+    on_epoch: OnEpoch,
+    checkpoint_seconds: float = FIRST_INTERVAL_SECONDS,
+) -> TrialResult:
     """Train a trial, or go on with it from its checkpoint, and write its rows.
 
+    `checkpoint_seconds` is the least time between two checkpoints, which grows with what they cost.
     Raises whatever training raises; nothing is written then but the last checkpoint.
     """
     existing = read_trial(run_dir, trial.trial_id)
@@ -45,7 +52,7 @@ def run(trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: OnEpoc
     memory = PeakMemory(device)
     images = _images(trial.dataset)
     training = Training(trial, images, device=device)
-    checkpointer = Checkpointer(state_path(run_dir, trial.trial_id))
+    checkpointer = Checkpointer(state_path(run_dir, trial.trial_id), checkpoint_seconds)
     state = checkpointer.load()
     if state is not None:
         training.load_state(state)
@@ -71,7 +78,6 @@ def run(trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: OnEpoc
         node=platform.node(),
         retries=allocation.retries,
     )
-    result = replace(result, standalone_cost_usd=standalone_cost_usd(result, allocation.price_per_hour_usd))
     _save_weights(run_dir, trial, training, finished)
     write_trial(run_dir, result, training.history, _predictions(images, finished))
     checkpointer.remove()

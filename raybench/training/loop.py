@@ -204,7 +204,7 @@ class Training:
         progress.phase += 1
         progress.phase_epoch = progress.stale_epochs = 0
         progress.phase_best_loss = math.inf
-        self._phase = None
+        self._phase = self._saved_optimizer = None
 
     def _restore_best(self) -> None:
         self.network.module.load_state_dict(self._best_weights)

@@ -1,0 +1,151 @@
+"""One trial from its record to its rows on disk."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from raybench.records import Allocation, DatasetSpec, EpochRecord, ModelSpec, Phase, Status, Strategy, Trial
+from raybench.records import TrainingSettings as Settings
+from raybench.results import load_history, load_predictions, load_results
+from raybench.training.checkpoint import Checkpointer, state_path, weights_path
+from raybench.training.execute import run
+from raybench.training.weight_files import read_card, read_tensors
+
+ALLOCATION = Allocation(cpu_share=1.0, gpu_fraction=0.0, threads=1)
+PHASE = Phase(
+    train="all",
+    optimizer="adam",
+    learning_rate=0.003,
+    weight_decay=0.0,
+    momentum=0.9,
+    schedule="none",
+    step_epochs=7,
+    step_factor=0.1,
+    warmup_epochs=0,
+    epochs=3,
+    patience=3,
+)
+TRIAL = Trial(
+    trial_id="0123456789ab",
+    dataset=DatasetSpec(name="digits", source="digits", root=None, image_size=16, val_size=None, on_bad_image="error"),
+    train_size=100,
+    model=ModelSpec(name="resnet8", head=None),
+    weights="random",
+    strategy=Strategy(name="fine-tune", augmentation="none", phases=(PHASE,)),
+    training=Settings(
+        batch_size=32, label_smoothing=0.0, class_weights="none", precision="float32", deterministic=True
+    ),
+    seed=0,
+)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYBENCH_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def go_on(_: EpochRecord) -> bool:
+    return False
+
+
+def test_a_trial_leaves_its_row_history_predictions_and_weights(tmp_path: Path) -> None:
+    seen: list[EpochRecord] = []
+    result = run(TRIAL, run_dir=tmp_path, allocation=ALLOCATION, on_epoch=lambda record: bool(seen.append(record)))
+    row = load_results(tmp_path).iloc[0]
+    assert row["status"] == Status.COMPLETED == result.status
+    assert row["test_accuracy"] == result.test_accuracy
+    assert len(row["test_per_class_recall"]) == 10
+    assert row["epochs_run"] == 3 == len(seen)
+    assert row["parameters"] == row["trainable_parameters"] == 75290
+    assert row["train_seconds"] > 0
+    assert row["peak_memory_bytes"] > 10_000_000
+    assert load_history(tmp_path)["epoch"].tolist() == [1, 2, 3]
+    predictions = load_predictions(tmp_path)
+    assert len(predictions) == 300
+    assert (predictions["label"] == predictions["predicted"]).mean() == pytest.approx(result.test_accuracy)
+    weights = weights_path(tmp_path, TRIAL.trial_id)
+    assert sum(tensor.numel() for tensor in read_tensors(weights).values()) >= 75290
+    assert read_card(weights).classes == tuple("0123456789")
+    assert not state_path(tmp_path, TRIAL.trial_id).exists()
+
+
+def test_a_trial_whose_row_is_there_is_not_trained_again(tmp_path: Path) -> None:
+    first = run(TRIAL, run_dir=tmp_path, allocation=ALLOCATION, on_epoch=go_on)
+
+    def never(record: EpochRecord) -> bool:
+        raise AssertionError(record)
+
+    assert run(TRIAL, run_dir=tmp_path, allocation=ALLOCATION, on_epoch=never) == first
+
+
+def test_a_stopped_trial_is_scored_with_its_best_epoch_so_far(tmp_path: Path) -> None:
+    result = run(TRIAL, run_dir=tmp_path, allocation=ALLOCATION, on_epoch=lambda record: record.epoch == 2)
+    assert result.status is Status.STOPPED
+    assert result.epochs_run == 2
+    assert result.test_accuracy is not None
+
+
+def test_an_error_leaves_no_row(tmp_path: Path) -> None:
+    def fail(_: EpochRecord) -> bool:
+        raise RuntimeError("lost")
+
+    with pytest.raises(RuntimeError, match="lost"):
+        run(TRIAL, run_dir=tmp_path, allocation=ALLOCATION, on_epoch=fail)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_trial_goes_on_from_its_checkpoint_or_begins_again_where_it_is_half_written(
+    tmp_path: Path, whole: bool  # noqa: FBT001 - a case of the table
+) -> None:
+    undisturbed = run(TRIAL, run_dir=tmp_path / "a", allocation=ALLOCATION, on_epoch=go_on)
+    epochs: list[int] = []
+    interrupted = tmp_path / "b"
+    path = state_path(interrupted, TRIAL.trial_id)
+
+    def save_then_die(record: EpochRecord) -> bool:
+        epochs.append(record.epoch)
+        if record.epoch == 2:
+            raise SystemExit
+        return False
+
+    with pytest.raises(SystemExit):
+        _run_saving_every_epoch(interrupted, save_then_die)
+    assert path.exists()
+    if not whole:
+        path.write_bytes(path.read_bytes()[:-1000])
+    epochs.clear()
+    resumed = run(
+        TRIAL, run_dir=interrupted, allocation=ALLOCATION, on_epoch=lambda record: bool(epochs.append(record.epoch))
+    )
+    assert epochs == ([2, 3] if whole else [1, 2, 3])
+    same = ("val_loss", "test_loss", "test_accuracy", "best_epoch", "epochs_run", "test_per_class_recall")
+    assert [getattr(resumed, name) for name in same] == [getattr(undisturbed, name) for name in same]
+    assert load_history(interrupted)["val_loss"].tolist() == load_history(tmp_path / "a")["val_loss"].tolist()
+
+
+def _run_saving_every_epoch(run_dir: Path, on_epoch: object) -> None:
+    """Run with an interval of zero: a trial this short would never be saved."""
+    from raybench.training import execute  # noqa: PLC0415 - beside its only use
+
+    execute.run(TRIAL, run_dir=run_dir, allocation=ALLOCATION, on_epoch=on_epoch, checkpoint_seconds=0.0)  # type: ignore[arg-type]
+
+
+def test_the_interval_between_saves_follows_from_their_cost(tmp_path: Path) -> None:
+    checkpointer = Checkpointer(tmp_path / "state.pt", first_interval_seconds=0.0)
+    assert checkpointer.due()
+    checkpointer.save({"version": 1})
+    assert checkpointer.interval_seconds >= 0
+    assert checkpointer.load() == {"version": 1}
+    checkpointer.remove()
+    assert checkpointer.load() is None
+
+
+def test_a_failed_row_does_not_keep_its_trial_from_running_again(tmp_path: Path) -> None:
+    from raybench.results import write_trial  # noqa: PLC0415 - beside its only use
+
+    result = run(TRIAL, run_dir=tmp_path / "a", allocation=ALLOCATION, on_epoch=go_on)
+    write_trial(tmp_path / "b", replace(result, status=Status.FAILED, error="lost"), [], None)
+    again = run(TRIAL, run_dir=tmp_path / "b", allocation=ALLOCATION, on_epoch=go_on)
+    assert again.status is Status.COMPLETED
