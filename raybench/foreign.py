@@ -1,0 +1,262 @@
+"""Anything that can be ranked in, results with the columns of a ranking out.
+
+A run directory, a table of results (one row a configuration, or a row a seed) or a history table (one row
+an epoch), as CSV or Parquet. Columns that are no metric and that raybench does not know name the strategy.
+
+Covered: files and folders. Not covered: result directories of Ray Tune, object stores.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from raybench.errors import InputError
+from raybench.ranking import ABSENT, HIGHER_IS_BETTER, RANK_COLUMNS
+from raybench.results import load_predictions, load_results
+
+METRIC_WORDS = frozenset(
+    {
+        "accuracy", "acc", "loss", "f1", "recall", "precision", "auc", "score", "error", "rank",
+        "seconds", "time", "cost", "usd", "price", "bytes", "flops", "parameters", "params", "memory",
+        "epoch", "epochs", "iterations", "latency", "rate", "step", "steps", "images",
+    },
+)  # fmt: skip
+"""A column of numbers with one of these words in its name is a metric."""
+SETTINGS_WITH_METRIC_WORDS = frozenset({"learning_rate", "dropout_rate", "step_epochs", "warmup_epochs"})
+"""Columns that name the strategy all the same."""
+READ_COLUMNS = frozenset(HIGHER_IS_BETTER) | frozenset(ABSENT)
+PLAIN = "plain"
+"""Strategy of a row where every column that could name one says no."""
+TUNE_FILES = ("experiment_state-*.json", "tuner.pkl", "params.pkl")
+PREDICTION_COLUMNS = ("trial_id", "image", "label", "predicted")
+
+
+class Kind(StrEnum):
+    """What a source turned out to be."""
+
+    RUN = "run"
+    RESULTS = "results table"
+    HISTORY = "history table"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Source:
+    """Something that can be ranked."""
+
+    kind: Kind
+    name: str
+    results: pd.DataFrame
+    """One row a trial."""
+    predictions: pd.DataFrame | None
+    """One row a trial and test image; None where each image's outcome is unknown."""
+    notes: tuple[str, ...]
+    """What a reader must know of how the results were made from the source."""
+
+
+def load_source(path: str | Path) -> Source:
+    """Read a run directory, a results table or a history table.
+
+    Raises:
+        InputError: there is no such thing, it cannot be read, or columns are missing (named).
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _load_directory(path)
+    table = read_table(path)
+    history = "epoch" in table and "test_accuracy" not in table
+    required = ["model", "epoch", "val_loss", "val_accuracy"] if history else ["model", "test_accuracy"]
+    missing = [column for column in required if column not in table]
+    if missing:
+        raise InputError(
+            f"{path}: no column {', '.join(map(repr, missing))}; a results table needs 'model' and 'test_accuracy', a "
+            "history table 'model', 'epoch', 'val_loss' and 'val_accuracy'",
+        )
+    if table.empty:
+        raise InputError(f"{path}: no rows; give a table with one row a configuration, seed or epoch")
+    named = _named(_checked(table, path), path)
+    notes: tuple[str, ...] = ()
+    if history:
+        named = _best_epochs(named)
+        notes = (
+            "From epochs: val loss is the lowest of any epoch and val accuracy the highest, not of the same epoch.",
+        )
+    _check_unique(named, path)
+    return Source(
+        kind=Kind.HISTORY if history else Kind.RESULTS,
+        name=path.stem,
+        results=named,
+        predictions=None,
+        notes=notes,
+    )
+
+
+def load_sources(paths: Sequence[str | Path]) -> Source:
+    """Read several sources as one, for one ranking.
+
+    Trials that several runs share count once. Where different trials carry the same configuration and seed,
+    the strategy's name gets the source's name appended.
+
+    Raises:
+        InputError: as `load_source`, or no path is given.
+    """
+    if not paths:
+        raise InputError("no source to rank; give a run directory, or a CSV or Parquet table")
+    sources = [load_source(path) for path in paths]
+    if len(sources) == 1:
+        return sources[0]
+    results = pd.concat(
+        [source.results.astype(object).assign(_source=source.name) for source in sources],
+        ignore_index=True,
+    )
+    if "trial_id" in results:
+        results = results[results["trial_id"].isna() | ~results.duplicated("trial_id")]
+    key = [name for name in ("dataset", "train_size", "model", "weights", "strategy", "seed") if name in results]
+    clash = results.duplicated(key, keep=False)
+    suffix = results["_source"].map(lambda name: f" @{name}")
+    results["strategy"] = results["strategy"].fillna("").where(~clash, results["strategy"].fillna("") + suffix)
+    predictions = [source.predictions for source in sources if source.predictions is not None]
+    return Source(
+        kind=sources[0].kind,
+        name=" + ".join(source.name for source in sources),
+        results=results.drop(columns="_source").infer_objects().reset_index(drop=True),
+        predictions=pd.concat(predictions).drop_duplicates(["trial_id", "image"]) if predictions else None,
+        notes=tuple(dict.fromkeys(note for source in sources for note in source.notes)),
+    )
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV or Parquet file.
+
+    Raises:
+        InputError: it is missing, of another kind, or cannot be read.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file or folder; give a run directory, or a CSV or Parquet table")
+    suffix = path.suffix.lower()
+    if suffix not in {".csv", ".parquet"}:
+        raise InputError(f"{path}: {path.suffix or 'no suffix'!s} cannot be read; give a .csv or .parquet file")
+    try:
+        table = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+    return table.rename(columns=lambda name: str(name).strip())
+
+
+def _load_directory(path: Path) -> Source:
+    if any(next(path.glob(pattern), None) for pattern in TUNE_FILES):
+        raise InputError(
+            f"{path}: result directories of Ray Tune cannot be read yet; write "
+            "ResultGrid.get_dataframe() to a CSV file with the columns model and test_accuracy",
+        )
+    results = load_results(path)
+    predictions = load_predictions(path, columns=PREDICTION_COLUMNS)
+    return Source(kind=Kind.RUN, name=path.resolve().name, results=results, predictions=predictions, notes=())
+
+
+def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The table without published ranks and the like, its metrics being numbers and its accuracies fractions."""
+    table = table[[column for column in table.columns if not column.startswith("published_")]].copy()
+    if table["model"].isna().any():
+        raise InputError(f"{path}: row {_row_of(table['model'].isna())}: model is empty; name the model in every row")
+    integers = [column for column in ("train_size", "seed", "epoch") if column in table]
+    for column in [*(name for name in table.columns if name in HIGHER_IS_BETTER), *integers]:
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        wrong = numbers.isna() & table[column].notna()
+        accepted = "a number"
+        if column in integers:
+            wrong |= numbers.notna() & (numbers % 1 != 0)
+            accepted = "a whole number"
+        elif column.endswith("_accuracy"):
+            wrong |= (numbers < 0) | (numbers > 1)
+            accepted = "a fraction from 0 to 1"
+        if wrong.any():
+            value = table[column][wrong].iloc[0]
+            raise InputError(f"{path}: row {_row_of(wrong)}: {column} is {value!s}; give {accepted}")
+        table[column] = numbers.astype("Int64") if column in integers else numbers.astype(float)
+    return table
+
+
+def _row_of(wrong: pd.Series) -> int:
+    """Row of the first True, counted as a reader of the file does, from 1 without the header."""
+    return int(wrong.to_numpy().argmax()) + 1
+
+
+def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The table with a dataset and a strategy in every row."""
+    settings = [column for column in table.columns if column not in {"model", "epoch"} and _is_setting(table[column])]
+    own = table["strategy"].map(_text) if "strategy" in table else pd.Series("", table.index)
+    parts = [own, *(_setting_names(table[column]) for column in settings)]
+    names = ["+".join(filter(None, row)) or PLAIN for row in zip(*parts, strict=True)]
+    has_names = "strategy" in table or settings
+    named = table.drop(columns=settings).assign(strategy=names if has_names else None)
+    if "dataset" not in named:
+        named["dataset"] = path.stem
+    for column in ("dataset", "model", "weights", "trial_id"):
+        if column in named:
+            named[column] = named[column].map(lambda value: _text(value) or None).astype(object)
+    if "seed" in named and named["seed"].isna().any():
+        raise InputError(
+            f"{path}: row {_row_of(named['seed'].isna())}: seed is empty; give a whole number in every row"
+        )
+    return named
+
+
+def _is_setting(column: pd.Series) -> bool:
+    name = str(column.name)
+    if name in READ_COLUMNS or name in RANK_COLUMNS:
+        return False  # a ranking that was written to a file can be ranked again
+    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    is_metric = numeric and not METRIC_WORDS.isdisjoint(name.lower().split("_"))
+    return name in SETTINGS_WITH_METRIC_WORDS or not is_metric
+
+
+def _setting_names(column: pd.Series) -> list[str]:
+    """`fine_tuned` where that is true, the value of a text, `dropout=0.5` for a number; nothing where it is not set."""
+    name = str(column.name)
+    if pd.api.types.is_bool_dtype(column.dropna().infer_objects()):
+        return [name if not pd.isna(value) and value else "" for value in column]
+    if pd.api.types.is_numeric_dtype(column):
+        return ["" if pd.isna(value) else f"{name}={value:g}" for value in column]
+    return [_text(value) for value in column]
+
+
+def _text(value: object) -> str:
+    return "" if pd.isna(value) else str(value).strip()  # type: ignore[call-overload]
+
+
+def _best_epochs(history: pd.DataFrame) -> pd.DataFrame:
+    """One row a configuration and seed: lowest val loss, highest val accuracy, epochs, seconds."""
+    key = [name for name in ("dataset", "train_size", "model", "weights", "strategy", "seed") if name in history]
+    rows = []
+    for _, epochs in history.groupby(key, dropna=False, sort=False):
+        known = epochs["val_loss"].notna()
+        best = epochs.iloc[int(epochs["val_loss"].fillna(math.inf).to_numpy().argmin())]
+        row = {name: best[name] for name in [*key, "train_loss"] if name in epochs}
+        row |= {
+            "val_loss": best["val_loss"],
+            "val_accuracy": epochs["val_accuracy"].max(),
+            "best_epoch": best["epoch"] if known.any() else pd.NA,
+            "epochs_run": epochs["epoch"].max(),
+        }
+        if "epoch_seconds" in epochs:
+            row["train_seconds"] = epochs["epoch_seconds"].sum(min_count=1)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _check_unique(results: pd.DataFrame, path: Path) -> None:
+    key = [name for name in ("dataset", "train_size", "model", "weights", "strategy", "seed") if name in results]
+    twice = results.duplicated(key)
+    if twice.any():
+        first = int(twice.to_numpy().argmax())
+        same = results[key].iloc[first]
+        label = ", ".join(f"{name} {same[name]}" for name in key if not pd.isna(same[name]))
+        raise InputError(
+            f"{path}: row {first + 1} repeats a configuration ({label}); tell rows apart by a 'seed' column, or by a "
+            "column that names what differs",
+        )

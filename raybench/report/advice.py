@@ -1,0 +1,116 @@
+"""A ranking in, plain sentences out: what to take, how good it is, what cannot be told apart from it.
+
+Nothing is said that the numbers do not carry: an interval over one seed is called that, and where there is
+none, that is said as well.
+"""
+
+import pandas as pd
+
+from raybench.report.formats import accuracy_text, duration_text, is_missing, joined, safe_text, usd_text
+
+MOST_NAMES = 4
+"""Configurations named in a sentence; the rest are counted."""
+
+
+def sentence(ranking: pd.DataFrame, *, untuned: bool = False) -> str:
+    """Advice for one dataset and train_size.
+
+    Args:
+        ranking: the rows of `raybench.ranking.rank` for that dataset and train_size.
+        untuned: whether learning rates were fixed by hand, which is then said.
+    """
+    picks = ranking[ranking["pick"].astype(bool)]
+    place = _place(ranking.iloc[0])
+    if picks.empty:
+        return f"No pick{place}: no configuration has completed all of its seeds with a known accuracy."
+    pick = picks.iloc[0]
+    parts = [f"Pick{place}: {configuration_name(pick, ranking)}, {_accuracy(pick)}, {_cost(pick)}."]
+    parts.append(_not_told_apart(pick, ranking))
+    if is_missing(pick["val_accuracy"]):
+        parts.append("It was picked on test accuracy, for want of a val accuracy, so expect somewhat less of it.")
+    if untuned:
+        parts.append("Untuned: learning rates were fixed by hand.")
+    return " ".join(filter(None, parts))
+
+
+def notes(ranking: pd.DataFrame) -> list[str]:
+    """What the whole ranking had to do without, one sentence each."""
+    said = []
+    by_group = ranking.groupby(["dataset", "train_size"], dropna=False, sort=False)
+    if any(group["test_accuracy"].isna().all() for _, group in by_group):
+        said.append(
+            "No test accuracy: ranked by val accuracy, which early stopping has seen and which flatters a little."
+        )
+    complete = ranking[ranking["stopped"] == 0]
+    if (complete["seeds"] == 1).any():
+        said.append("One seed: how far another seed would land is unknown, and no interval covers it.")
+    if complete["tie_group"].isna().any():
+        said.append("No number of images and one seed: what cannot be told apart is unknown.")
+    if (ranking["stopped"] > 0).any():
+        said.append("Configurations with a stopped, failed or unfinished seed (!) come last, whatever they scored.")
+    if ranking["standalone_cost_usd"].isna().any():
+        said.append("Cost in USD is unknown where no price is given; training time stands in for it.")
+    return said
+
+
+def configuration_name(row: pd.Series, ranking: pd.DataFrame) -> str:
+    """Model, weights and strategy of a row; weights only where the ranking holds more than one kind."""
+    weights = safe_text(row["weights"]) if len(set(ranking["weights"].map(safe_text))) > 1 else ""
+    how = [safe_text(row["strategy"]), f"{weights} weights" if weights else ""]
+    return " ".join(filter(None, [safe_text(row["model"]), " on ".join(filter(None, how))]))
+
+
+def group_name(row: pd.Series) -> str:
+    """Dataset and train_size of a row: `digits, 833 training images`."""
+    size = "" if is_missing(row["train_size"]) else f"{row['train_size']} training images"
+    return ", ".join(filter(None, [safe_text(row["dataset"]), size]))
+
+
+def _place(row: pd.Series) -> str:
+    name = group_name(row)
+    return f" for {name}" if name else ""
+
+
+def _accuracy(row: pd.Series) -> str:
+    if is_missing(row["test_accuracy"]):
+        return f"val accuracy {accuracy_text(row['val_accuracy'])} (no test accuracy)"
+    text = f"test accuracy {accuracy_text(row['test_accuracy'])}"
+    if is_missing(row["test_accuracy_low"]):
+        return f"{text} (no interval)"
+    over = "test images only" if row["seeds"] == 1 else f"{row['seeds']} seeds"
+    low, high = accuracy_text(row["test_accuracy_low"]), accuracy_text(row["test_accuracy_high"])
+    return f"{text} (95 % interval {low} to {high}, over {over})"
+
+
+def _cost(row: pd.Series) -> str:
+    time = "" if is_missing(row["train_seconds"]) else f"{duration_text(row['train_seconds'])} of training"
+    cost = "cost unknown" if is_missing(row["standalone_cost_usd"]) else usd_text(row["standalone_cost_usd"])
+    return ", ".join(filter(None, [time, cost]))
+
+
+def _not_told_apart(pick: pd.Series, ranking: pd.DataFrame) -> str:
+    if is_missing(pick["tie_group"]):
+        return "How far chance moves these accuracies is unknown, so none is told apart from it."
+    column = "val_accuracy" if is_missing(pick["test_accuracy"]) else "test_accuracy"
+    group = ranking[(ranking["tie_group"] == pick["tie_group"]).fillna(value=False)]
+    leader = group.loc[group[column].astype(float).idxmax()]
+    others = _names(group[(group.index != pick.name) & (group.index != leader.name)], ranking)
+    said = []
+    if pick["tie_group"] > 1:
+        best = ranking[ranking["tie_group"] == 1]
+        said.append(f"{_names(best, ranking)} scored higher on test, by more than chance explains.")
+    if leader.name != pick.name:
+        top = f"{configuration_name(leader, ranking)} ({accuracy_text(leader[column])})"
+        said.append(f"It cannot be told apart from {top}" + (f"; nor can {others}." if others else "."))
+    elif others:
+        said.append(f"Cannot be told apart from it: {others}.")
+    elif pick["tie_group"] == 1 and len(ranking) > 1:
+        said.append("It stands apart from all others that completed.")
+    return " ".join(said)
+
+
+def _names(rows: pd.DataFrame, ranking: pd.DataFrame) -> str:
+    names = [configuration_name(row, ranking) for _, row in rows.iterrows()]
+    if len(names) > MOST_NAMES:
+        names = [*names[: MOST_NAMES - 1], f"{len(names) - MOST_NAMES + 1} more"]
+    return joined(names) if names else ""

@@ -1,0 +1,103 @@
+"""Numbers and names in, the text that people read out. Missing values become an empty string or a dash."""
+
+import math
+
+import pandas as pd
+
+MISSING = "-"
+SECONDS_PER_MINUTE = 60
+SECONDS_PER_HOUR = 3600
+SHORT_SECONDS = 10
+"""Durations below this keep a decimal."""
+SMALLEST_USD = 1e-4
+"""Costs below this are written as a power of ten."""
+FORMULA_STARTS = ("=", "+", "-", "@")
+"""A spreadsheet takes a cell that begins so for a formula."""
+
+
+def is_missing(value: object) -> bool:
+    """Whether a cell of a DataFrame holds nothing: None, NaN or pandas.NA."""
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def accuracy_text(value: object, low: object = None, high: object = None, digits: int = 4) -> str:
+    """A fraction, with half the width of its interval where there is one: `0.8012 ±0.0604`."""
+    if is_missing(value):
+        return MISSING
+    text = f"{float(str(value)):.{digits}f}"
+    if is_missing(low) or is_missing(high):
+        return text
+    return f"{text} ±{(float(str(high)) - float(str(low))) / 2:.{max(2, digits - 1)}f}"
+
+
+def number_text(value: object, digits: int = 4) -> str:
+    """A number with fixed digits."""
+    return MISSING if is_missing(value) else f"{float(str(value)):.{digits}f}"
+
+
+def count_text(value: object, digits: int = 1) -> str:
+    """A count, or a mean of counts with so many decimals where it is no whole number."""
+    if is_missing(value):
+        return MISSING
+    number = float(str(value))
+    return f"{number:.0f}" if number == round(number) else f"{number:.{digits}f}"
+
+
+def duration_text(seconds: object) -> str:
+    """Seconds as people write them: `0.8 s`, `42 s`, `2 min 20 s`, `1 h 5 min`."""
+    if is_missing(seconds):
+        return MISSING
+    exact = float(str(seconds))
+    if exact < SHORT_SECONDS:
+        return f"{exact:.1f} s"
+    whole = round(exact)
+    if whole < SECONDS_PER_MINUTE:
+        return f"{whole} s"
+    if whole < SECONDS_PER_HOUR:
+        return f"{whole // SECONDS_PER_MINUTE} min {whole % SECONDS_PER_MINUTE} s"
+    minutes = round(exact / SECONDS_PER_MINUTE)
+    return f"{minutes // SECONDS_PER_MINUTE} h {minutes % SECONDS_PER_MINUTE} min"
+
+
+def clock_text(seconds: object) -> str:
+    """Seconds in a narrow column: `0:42`, `2:20`, `1:05:00`; below ten seconds `0.8 s`."""
+    if is_missing(seconds):
+        return MISSING
+    exact = float(str(seconds))
+    if exact < SHORT_SECONDS:
+        return f"{exact:.1f} s"
+    minutes, rest = divmod(round(exact), SECONDS_PER_MINUTE)
+    hours, minutes = divmod(minutes, SECONDS_PER_MINUTE)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def usd_text(value: object) -> str:
+    """USD with two significant digits below a dollar: `$0.0016`, `$3.20`, `$2e-06`."""
+    if is_missing(value):
+        return MISSING
+    cost = float(str(value))
+    if cost >= 1 or cost == 0:
+        return f"${cost:.2f}"
+    if cost < SMALLEST_USD:
+        return f"${cost:.0e}"
+    return f"${cost:.{1 - math.floor(math.log10(cost))}f}"
+
+
+def safe_text(value: object) -> str:
+    """A name for the terminal: control characters become a question mark; nothing where it is missing."""
+    if is_missing(value):
+        return ""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(value))
+
+
+def safe_cell(value: object) -> object:
+    """A cell of a CSV file: text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    if not isinstance(value, str):
+        return value
+    text = safe_text(value)
+    return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text
+
+
+def joined(names: list[str]) -> str:
+    """Names as a sentence lists them: `a`, `a and b`, `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
