@@ -152,7 +152,7 @@ class Allocation:
     """What the scheduler gave to one trial, on the node where it runs."""
 
     cpu_share: float
-    """CPU cores that the trial may count as its own."""
+    """Part of the node's CPU cores that the trial may count as its own, 0 to 1."""
     gpu_fraction: float
     """GPUs or a fraction of one; 0: the trial runs on the CPU, whatever else the node has."""
     threads: int
@@ -163,6 +163,8 @@ class Allocation:
     """Host name."""
     instance_type: str | None = None
     """What the node is labelled with; None where it has no label."""
+    price_per_hour_usd: float | None = None
+    """Of the whole node; None where its instance type is unknown or has no price."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -97,9 +97,10 @@ class GroupedAsha:
             return None
         if not math.isfinite(report.val_loss):
             return self._decision(report, rung=None, value=None, stop=True)
-        rung = max((level for level in self.rungs(report.last_phase_epochs) if level <= report.last_phase_epoch), default=0)
-        if rung == 0:
+        reached = [level for level in self.rungs(report.last_phase_epochs) if level <= report.last_phase_epoch]
+        if not reached:
             return None
+        rung = reached[-1]
         recorded = self._values.get((report.group, rung), {})
         if report.trial_id in recorded:
             return None

@@ -1,0 +1,169 @@
+"""Ray for the length of one run: started on this machine, or joined.
+
+In: what the command line says about CPUs, GPUs and an address. Out: a running Ray, and afterwards the machine as
+it was: processes that were started here are gone, a cluster or a notebook's own Ray goes on.
+
+A local Ray listens on loopback only: whoever reaches Ray's ports can run code as this user.
+"""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray._private import ray_constants
+
+from raybench.errors import InputError
+from raybench.scheduling.resources import check_declared
+
+INSTANCE_LABEL = "raybench/instance"
+"""Label of a Ray node that names its machine type, which prices are listed by."""
+LOCAL_INSTANCE = "local"
+"""Machine type of the machine where Ray is started for one run."""
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Results travel as rows on disk and images through the page cache: Ray's shared memory stays nearly empty."""
+CONNECT_SECONDS = 10
+"""How long a head node may take to accept a connection."""
+JOIN_SECONDS = 40
+"""How long Ray may take to join from there: one that does not answer as Ray would keep it busy for minutes."""
+TRY_TO_JOIN = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+
+LOCAL_ENVIRONMENT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback only, for the processes that Ray starts
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_memory_monitor_refresh_ms": "0",  # Ray's memory monitor ends the whole run in place of one trial
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keeps Ray from warning about trials without a GPU
+}
+ADDRESS_ACCEPTED = "give HOST:PORT of the Ray head node of a cluster that this machine is a node of, or auto"
+
+
+@contextmanager
+def ray_session(
+    *, num_cpus: int | None = None, num_gpus: int | None = None, address: str | None = None
+) -> Iterator[None]:
+    """Keep a Ray for the length of a `with` block.
+
+    A Ray that runs in this Python process already, as in a notebook, is used and left alone. Otherwise the one at
+    `address` (`HOST:PORT`, or `auto` for this machine's) is joined and left, or one is started here and ended.
+    `num_cpus` and `num_gpus` say what this machine counts as having; None: what it has.
+
+    Raises:
+        InputError: the address does not answer, or the options contradict each other.
+
+    """
+    check_declared(num_cpus=num_cpus, num_gpus=num_gpus)
+    declared = num_cpus is not None or num_gpus is not None
+    if ray.is_initialized():
+        if declared or address is not None:
+            raise InputError(
+                "--num-cpus, --num-gpus and --address cannot be applied: Ray runs in this Python process already; "
+                "leave them out, or call ray.shutdown() first"
+            )
+        yield
+        return
+    if address is not None and declared:
+        raise InputError(f"--address: {address!r} has its own CPUs and GPUs; leave --num-cpus and --num-gpus out")
+    try:
+        if address is None:
+            _start_here(num_cpus, num_gpus)
+        else:
+            _join(address)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start_here(num_cpus: int | None, num_gpus: int | None) -> None:
+    clusters_wanted = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False  # the variable's twin in this process, read when ray was imported
+    try:
+        with environment(LOCAL_ENVIRONMENT):
+            _init(
+                address="local",
+                num_cpus=num_cpus,
+                num_gpus=num_gpus,
+                labels={INSTANCE_LABEL: LOCAL_INSTANCE},
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+            )
+    except Exception as error:
+        raise InputError(f"Ray cannot be started on this machine: {_last_line(str(error))}") from error
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = clusters_wanted
+
+
+def _join(address: str) -> None:
+    if address != "auto":
+        _reach(address)
+    try:
+        # In a process of its own first, which can be ended: ray.init itself takes no time limit.
+        attempt = [sys.executable, "-c", TRY_TO_JOIN, address]
+        subprocess.run(attempt, check=True, capture_output=True, text=True, timeout=JOIN_SECONDS)  # noqa: S603
+        _init(address=address)
+    except subprocess.TimeoutExpired as error:
+        reason = f"what listens there did not answer as Ray within {JOIN_SECONDS} s"
+        raise InputError(f"--address: {address!r} cannot be joined: {reason}; {ADDRESS_ACCEPTED}") from error
+    except subprocess.CalledProcessError as error:
+        reason = _last_line(error.stderr)
+        raise InputError(f"--address: {address!r} cannot be joined: {reason}; {ADDRESS_ACCEPTED}") from error
+    except Exception as error:
+        reason = _last_line(str(error))
+        raise InputError(f"--address: {address!r} cannot be joined: {reason}; {ADDRESS_ACCEPTED}") from error
+
+
+def _reach(address: str) -> None:
+    """Check that something listens there: Ray alone would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in address:
+        raise InputError(f"--address: {address!r} is no address; {ADDRESS_ACCEPTED}")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS):
+            pass
+    except (OSError, OverflowError) as error:
+        raise InputError(f"--address: {address!r} does not answer ({error}); {ADDRESS_ACCEPTED}") from error
+
+
+def _init(**options: Any) -> None:  # noqa: ANN401 - ray.init's own
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+
+
+@contextmanager
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the length of a `with` block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def quiet_ray() -> Iterator[None]:
+    """Keep Ray's own log lines off the screen: raybench tells what happened in its own words."""
+    logger = logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def import_path() -> tuple[str, ...]:
+    """Return where this process imports from, for workers to do the same; the working directory by its full name."""
+    return tuple(dict.fromkeys(os.path.abspath(entry) for entry in sys.path))  # noqa: PTH100 - "" is the working directory
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "no reason given"

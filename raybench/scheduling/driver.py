@@ -1,0 +1,223 @@
+"""What the driver does while Ray Tune runs: it records decisions, tells what happened, and hears Ctrl-C.
+
+In: the hooks that Ray Tune calls. Out: lines of the decision log, events, rows of trials that cannot write their own.
+
+An exception from a hook would end the whole run, so none leaves one: what went wrong is kept in `problems`.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ray
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler
+
+from raybench.events import EpochDone, Event, TrialEnded, TrialStarted
+from raybench.records import EpochRecord, Status, Trial, TrialResult
+from raybench.results import read_trial, write_trial
+from raybench.scheduling.asha import EpochReport, GroupedAsha
+from raybench.scheduling.decisions import DecisionLog, find_desk
+from raybench.scheduling.trainable import failed_result
+
+EPOCH_METRICS = tuple(field.name for field in fields(EpochRecord) if field.name != "trial_id")
+TELL_SECONDS = 30
+"""How long the desk may take to hear of a stop; it answers in milliseconds unless it has just been started again."""
+
+
+class Problems:
+    """What went wrong in hooks, each kind once."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, None] = {}
+
+    @contextmanager
+    def caught(self, doing: str) -> Iterator[None]:
+        """Keep an exception from leaving the block."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, the trials must go on
+            self._texts.setdefault(f"{doing}: {type(error).__name__}: {error}")
+
+    def texts(self) -> tuple[str, ...]:
+        """Return the problems in the order in which they first appeared."""
+        return tuple(self._texts)
+
+
+class RecordingScheduler(FIFOScheduler):
+    """Starts trials in the given order, writes decisions down and tells them to the desk; never ends a trial itself."""
+
+    _supports_buffered_results = False  # every epoch is judged before its trial asks
+
+    def __init__(
+        self,
+        *,
+        asha: GroupedAsha,
+        log: DecisionLog,
+        desk: str,
+        trials: Mapping[str, Trial],
+        groups: Mapping[str, str],
+        problems: Problems,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._asha = asha
+        self._log = log
+        self._desk = desk
+        self._trials = trials
+        self._groups = groups
+        self._problems = problems
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Ray Tune writes its schedulers into files that are never read back."""
+        return {}
+
+    def on_trial_result(self, tune_controller: object, trial: TuneTrial, result: Mapping[str, Any]) -> str:
+        """Judge an epoch; the decision is durable and known to the desk when this returns."""
+        del tune_controller
+        if "epoch" in result:
+            with self._problems.caught("a decision could not be recorded, so the trial went on"):
+                self._judge(self._trials[trial.config["trial"]], result)
+        return str(FIFOScheduler.CONTINUE)
+
+    def _judge(self, trial: Trial, result: Mapping[str, Any]) -> None:
+        decision = self._asha.judge(
+            EpochReport(
+                trial_id=trial.trial_id,
+                group=self._groups[trial.trial_id],
+                epoch=result["epoch"],
+                last_phase_epoch=result["last_phase_epoch"],
+                last_phase_epochs=trial.strategy.phases[-1].epochs,
+                val_loss=result["val_loss"],
+                best_val_loss=result["best_val_loss"],
+            )
+        )
+        if decision is None:
+            return
+        self._log.append(decision)
+        self._asha.record(decision)
+        if decision.stop:
+            ray.get(find_desk(self._desk).tell.remote(decision.trial_id, decision.epoch), timeout=TELL_SECONDS)
+
+
+class Announcer(Callback):
+    """Turns what Ray Tune says into events, and knows which trials have a row."""
+
+    def __init__(
+        self, *, trials: Mapping[str, Trial], run_dir: Path, on_event: Callable[[Event], None], problems: Problems
+    ) -> None:
+        self.statuses: dict[str, Status] = {}
+        """Of the trials that ended, by id."""
+        self._trials = trials
+        self._run_dir = run_dir
+        self._on_event = on_event
+        self._problems = problems
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Ray Tune writes its callbacks into files that are never read back."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
+        """Tell that a trial has a process now."""
+        del iteration, trials, info
+        self._tell(TrialStarted(trial_id=trial.config["trial"]))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Mapping[str, Any], **info: object
+    ) -> None:
+        """Tell of an epoch, or that the trial's row is there."""
+        del iteration, trials, info
+        trial_id = trial.config["trial"]
+        with self._problems.caught("a report could not be read"):
+            if "status" in result:
+                self._end(trial_id, Status(result["status"]), result["val_accuracy"], result["error"])
+            else:
+                metrics = {name: result[name] for name in EPOCH_METRICS}
+                self._tell(EpochDone(record=EpochRecord(trial_id=trial_id, **metrics)))
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
+        """Settle a trial whose worker was lost once more than allowed."""
+        del iteration, trials, info
+        reason = (
+            f"its process ended {trial.num_failures} times without an error of its own, as when memory runs out or a "
+            "machine goes away"
+        )
+        self.settle(trial.config["trial"], reason, retries=max(trial.num_failures - 1, 0))
+
+    def settle(self, trial_id: str, reason: str, *, retries: int) -> None:
+        """Write the row of a trial that cannot write its own any more, unless it did so before it was lost."""
+        if trial_id in self.statuses:
+            return
+        with self._problems.caught(f"the row of trial {trial_id} could not be written"):
+            row = self._row(trial_id)
+            if row is None:
+                row = failed_result(self._trials[trial_id], f"WorkerLost: {reason}", None, retries=retries)
+                write_trial(self._run_dir, row, [], None)
+            self._end(trial_id, row.status, row.val_accuracy, row.error)
+
+    def find_rows(self) -> None:
+        """Tell of trials whose row is there though their last report never came, as after an interruption."""
+        for trial_id in self._trials:
+            if trial_id not in self.statuses:
+                with self._problems.caught(f"the row of trial {trial_id} could not be read"):
+                    row = self._row(trial_id)
+                    if row is not None:
+                        self._end(trial_id, row.status, row.val_accuracy, row.error)
+
+    def _row(self, trial_id: str) -> TrialResult | None:
+        """Return the row of this run; a failed one is of an earlier run, since this one tries the trial again."""
+        row = read_trial(self._run_dir, trial_id)
+        return None if row is None or row.status is Status.FAILED else row
+
+    def _end(self, trial_id: str, status: Status, val_accuracy: float | None, error: str | None) -> None:
+        self.statuses[trial_id] = status
+        self._tell(TrialEnded(trial_id=trial_id, status=status, val_accuracy=val_accuracy, error=error))
+
+    def _tell(self, event: Event) -> None:
+        with self._problems.caught("an event could not be shown"):
+            self._on_event(event)
+
+
+class Interruption(Stopper):
+    """Ends the run when somebody asks for it; Ray Tune looks here several times a second."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Never end a single trial: it ends itself."""
+        del trial_id, result
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether the run is to end now."""
+        return self.requested
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the first SIGINT or SIGTERM as the wish to end; a second one acts as it would without us.
+
+        Outside the main thread, where Python hears no signals, nothing changes.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def hear(number: int, frame: FrameType | None) -> None:
+            del frame
+            self.requested = True
+            signal.signal(number, before[signal.Signals(number)])
+
+        for number in before:
+            signal.signal(number, hear)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

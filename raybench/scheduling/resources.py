@@ -1,0 +1,139 @@
+"""What one trial asks for, held against what there is.
+
+In: a `ResourceRequest` of the experiment and the nodes that Ray sees. Out: a `Share`, the same for every trial
+of a run, so that Ray Tune can hand one process from trial to trial.
+
+A fraction of a GPU is bookkeeping: Ray puts that many trials on it and isolates nothing.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import ray
+from ray.tune import PlacementGroupFactory
+
+from raybench.errors import ExperimentError, InputError
+from raybench.records import ResourceRequest
+
+STEP = 0.0001
+"""Ray counts resources in ten-thousandths."""
+ROUNDING = 1e-6
+"""Of a step: 0.3 / 0.0001 is a little less than 3000."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """What one machine brings."""
+
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """What each trial gets, in the steps that Ray counts in."""
+
+    cpu: float
+    gpu: float
+
+    @property
+    def threads(self) -> int:
+        """Threads that the trial may compute with."""
+        return max(1, math.floor(self.cpu))
+
+    def placement(self) -> PlacementGroupFactory:
+        """Return the share in Ray Tune's words."""
+        bundle = {"CPU": self.cpu, "GPU": self.gpu} if self.gpu else {"CPU": self.cpu}
+        return PlacementGroupFactory([bundle])
+
+
+def nodes() -> list[Node]:
+    """Return the machines that Ray has now."""
+    return [
+        Node(cpus=float(node["Resources"].get("CPU", 0)), gpus=float(node["Resources"].get("GPU", 0)))
+        for node in _ray_nodes()
+        if node["Alive"]
+    ]
+
+
+@cache
+def node_cpus(node_id: str) -> float:
+    """Return the cores that a machine counts as having; a process asks about its own, which does not change."""
+    return next(float(node["Resources"]["CPU"]) for node in _ray_nodes() if node["NodeID"] == node_id)
+
+
+def check_request(request: ResourceRequest) -> None:
+    """Check what is wrong on any machine.
+
+    Raises:
+        ExperimentError: a share is no number, negative, too small to count, or more than one GPU with a fraction.
+
+    """
+    if not math.isfinite(request.cpu) or request.cpu < STEP:
+        raise ExperimentError(f"resources.cpu: {request.cpu:g} is not accepted; give a number of cores from {STEP} up")
+    gpu = request.gpu
+    if gpu is None or gpu == 0:
+        return
+    if not math.isfinite(gpu) or gpu < STEP:
+        raise ExperimentError(f"resources.gpu: {gpu:g} is not accepted; give auto, 0, or a number from {STEP} up")
+    if gpu > 1 and not float(gpu).is_integer():
+        raise ExperimentError(
+            f"resources.gpu: {gpu:g} is more than one GPU with a fraction; give a fraction up to 1 or a whole number"
+        )
+
+
+def check_declared(*, num_cpus: int | None, num_gpus: int | None) -> None:
+    """Check what the command line says that this machine has.
+
+    Raises:
+        InputError: no CPU, or a negative number of GPUs.
+
+    """
+    if num_cpus is not None and num_cpus < 1:
+        raise InputError(f"--num-cpus: {num_cpus} is not accepted; give a whole number from 1 up")
+    if num_gpus is not None and num_gpus < 0:
+        raise InputError(f"--num-gpus: {num_gpus} is not accepted; give a whole number from 0 up")
+
+
+def fit(request: ResourceRequest, machines: Sequence[Node]) -> Share:
+    """Return what each trial gets on these machines; a trial always runs on one of them.
+
+    `gpu: auto` is one whole GPU where there is one, else none. Shares are cut to ten-thousandths, downwards, so
+    that three trials at a third of a GPU fit on it.
+
+    Raises:
+        ExperimentError: no machine has as much as a trial asks for.
+
+    """
+    check_request(request)
+    most_gpus = max((machine.gpus for machine in machines), default=0.0)
+    most_cpus = max((machine.cpus for machine in machines), default=0.0)
+    gpu = request.gpu if request.gpu is not None else float(most_gpus >= 1)
+    if gpu > most_gpus:
+        there_is = f"the {most_gpus:g} that one machine has here" if most_gpus else "there is: no GPU was found"
+        accepted = (
+            f"a number up to {most_gpus:g}, or auto" if most_gpus else "0 or auto, or declare GPUs with --num-gpus"
+        )
+        raise ExperimentError(f"resources.gpu: {gpu:g} is more than {there_is}; give {accepted}")
+    if request.cpu > most_cpus:
+        raise ExperimentError(
+            f"resources.cpu: {request.cpu:g} is more than the {most_cpus:g} cores that one machine has here; "
+            f"give a number up to {most_cpus:g}"
+        )
+    if not any(machine.cpus >= request.cpu and machine.gpus >= gpu for machine in machines):
+        raise ExperimentError(
+            f"resources: no single machine has {gpu:g} GPUs and {request.cpu:g} cores; ask for less of one of the two"
+        )
+    return Share(cpu=_quantised(request.cpu), gpu=_quantised(gpu))
+
+
+def _quantised(amount: float) -> float:
+    return round(math.floor(amount / STEP + ROUNDING) * STEP, 4)
+
+
+def _ray_nodes() -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return nodes

@@ -1,0 +1,175 @@
+"""What runs in a worker: one trial, reported epoch by epoch.
+
+In: the id of a trial, from Ray Tune, and what all trials of the run share. Out: the trial's row, written by training
+(or here, for one that raised an error), and after it a last report.
+
+A trial ends itself: Ray Tune never stops one that could still score its best epoch. So when Tune does end this
+function, by SystemExit from a report, the run was interrupted and no row is written.
+"""
+
+import math
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+from ray import tune
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+
+from raybench.records import Allocation, EpochRecord, Status, Trial, TrialResult
+from raybench.results import write_trial
+from raybench.scheduling.cluster import INSTANCE_LABEL
+from raybench.scheduling.decisions import find_desk
+from raybench.scheduling.resources import Share, node_cpus
+from raybench.trials import from_json, weights_label
+
+CLEANUP_SECONDS = 60
+"""How long a trial may take to leave its process to the next one; Ray Tune's 2 s fail the next trial on a slow disk."""
+ERROR_LINES = 6
+"""Of a traceback, kept in the row: where it happened and what was raised."""
+
+
+class Execute(Protocol):
+    """Trains a trial, or goes on with it, writes its rows and returns them; see `raybench.training.execute.run`.
+
+    It calls `on_epoch` for every epoch of the trial in order, those that a checkpoint holds included, and ends the
+    trial as stopped once the answer is true.
+    """
+
+    def __call__(
+        self, trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: Callable[[EpochRecord], bool]
+    ) -> TrialResult:
+        """Train the trial."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shared:
+    """What every trial of a run gets, sent to each worker once."""
+
+    trials: Mapping[str, dict[str, Any]]
+    """By trial id, as plain JSON values."""
+    run_dir: Path
+    share: Share
+    price_per_hour_usd: Mapping[str, float]
+    """Of a whole machine, by instance type."""
+    desk: str
+    """Name of the actor that answers whether a trial ends."""
+    execute: str
+    """`package.module:function` that trains one trial."""
+    import_path: tuple[str, ...]
+    """Where the driver imports from."""
+    directory: Path
+    """Working directory of the driver, which relative paths start from."""
+
+
+def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
+    """Run the trial that the config names; Ray Tune calls this once a trial, many times in one process.
+
+    Raises:
+        RayError: Ray itself failed, so that the trial is started again elsewhere.
+        SystemExit: the run was interrupted.
+
+    """
+    _prepare_process(shared)
+    trial = from_json(shared.trials[config["trial"]])
+    desk = find_desk(shared.desk)
+    retries = int(ray.get(desk.begin.remote(trial.trial_id)))
+    allocation = _allocation(shared, retries=retries)
+    history: list[EpochRecord] = []
+
+    def on_epoch(record: EpochRecord) -> bool:
+        history.append(record)
+        tune.report(epoch_metrics(trial, history))
+        return _ends(desk, record)
+
+    try:
+        result = _resolve(shared.execute)(trial, run_dir=shared.run_dir, allocation=allocation, on_epoch=on_epoch)
+    except RayError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a model, a dataset or training raises ends this trial only
+        result = failed_result(trial, error_text(error), allocation, retries=allocation.retries)
+        write_trial(shared.run_dir, result, history, None)
+    tune.report(end_metrics(result))  # after the row: the driver takes it as the news that the row is there
+
+
+def _ends(desk: ActorHandle[Any], record: EpochRecord) -> bool:
+    """Ask for the verdict; the scheduler has given it, since a report returns once the driver has dealt with it."""
+    return bool(ray.get(desk.ask.remote(record.trial_id, record.epoch)))
+
+
+def epoch_metrics(trial: Trial, history: list[EpochRecord]) -> dict[str, Any]:
+    """Return the last epoch and what the stopping rule needs beside it, as a flat report."""
+    record = history[-1]
+    metrics = asdict(record)
+    del metrics["trial_id"]  # a word of Ray Tune's
+    in_last_phase = [epoch for epoch in history if epoch.phase == len(trial.strategy.phases)]
+    finite = [epoch.val_loss for epoch in history if math.isfinite(epoch.val_loss)]
+    return {**metrics, "last_phase_epoch": len(in_last_phase), "best_val_loss": min(finite, default=math.inf)}
+
+
+def end_metrics(result: TrialResult) -> dict[str, Any]:
+    """Return the report that says that the trial's row is there."""
+    return {"status": result.status.value, "val_accuracy": result.val_accuracy, "error": result.error}
+
+
+def failed_result(trial: Trial, error: str, allocation: Allocation | None, *, retries: int) -> TrialResult:
+    """Return the row of a trial that ended with an error; no allocation where nobody knows where it ran last."""
+    return TrialResult(
+        trial_id=trial.trial_id,
+        dataset=trial.dataset.name,
+        train_size=trial.train_size,
+        model=trial.model.name,
+        weights=weights_label(trial.weights),
+        strategy=trial.strategy.name,
+        augmentation=trial.strategy.augmentation,
+        seed=trial.seed,
+        status=Status.FAILED,
+        error=error,
+        cpu_share=allocation.cpu_share if allocation else None,
+        gpu_fraction=allocation.gpu_fraction if allocation else None,
+        node=allocation.node if allocation else None,
+        instance_type=allocation.instance_type if allocation else None,
+        retries=retries,
+    )
+
+
+def error_text(error: BaseException) -> str:
+    """Return `Type: message` and, below it, the last lines of where it was raised."""
+    head = "".join(traceback.format_exception_only(error)).strip()
+    where = "".join(traceback.format_tb(error.__traceback__)).rstrip().splitlines()[-ERROR_LINES:]
+    return "\n".join([head, *where])
+
+
+def _prepare_process(shared: Shared) -> None:
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(CLEANUP_SECONDS)
+    sys.path.extend(entry for entry in shared.import_path if entry not in sys.path)
+    if shared.directory.is_dir():
+        os.chdir(shared.directory)
+
+
+def _resolve(name: str) -> Execute:
+    module, _, function = name.partition(":")
+    execute: Execute = getattr(import_module(module), function)
+    return execute
+
+
+def _allocation(shared: Shared, *, retries: int) -> Allocation:
+    context = ray.get_runtime_context()
+    labels: Mapping[str, Any] = context.get_node_labels()  # Ray declares lists but gives strings
+    instance_type: str | None = labels.get(INSTANCE_LABEL)
+    return Allocation(
+        cpu_share=shared.share.cpu / node_cpus(context.get_node_id()),
+        gpu_fraction=shared.share.gpu,
+        threads=shared.share.threads,
+        retries=retries,
+        node=platform.node(),
+        instance_type=instance_type,
+        price_per_hour_usd=shared.price_per_hour_usd.get(instance_type or ""),
+    )

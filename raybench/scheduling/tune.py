@@ -1,0 +1,250 @@
+"""Run trials with Ray Tune: the one entrance to this package.
+
+In: trials in the order in which they start, a run directory, `Settings`, and a function that is told what happens.
+Out: one row a trial in the run directory, and an `Outcome`.
+
+Every call is a fresh Tuner over the trials given to it. Ray Tune's own directory is a temporary one; nothing of it
+is read back: what lasts are rows, checkpoints and the decision log in the run directory.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler
+
+from raybench.errors import RaybenchError
+from raybench.events import Event
+from raybench.records import AshaSettings, ResourceRequest, Status, Trial
+from raybench.scheduling import resources
+from raybench.scheduling.asha import GroupedAsha
+from raybench.scheduling.cluster import environment, import_path, quiet_ray, ray_session
+from raybench.scheduling.decisions import LOG_NAME, DecisionLog, open_desk
+from raybench.scheduling.driver import Announcer, Interruption, Problems, RecordingScheduler
+from raybench.scheduling.trainable import Shared, run_trial
+from raybench.trials import group_of, to_json
+
+TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # three files a trial, with an fsync each epoch
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours hears Ctrl-C, so that an interruption is told from an end
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # snapshots that nobody would read
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in an experiment start from the driver's working directory
+}
+PASSES = 3
+"""A Tuner may leave a trial without a word, when a process could not be handed to it: it is given to a fresh one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """How trials are run; nothing of it changes what they result in, but for stopping early."""
+
+    asha: AshaSettings | None
+    """None: no trial is stopped because of others."""
+    resources: ResourceRequest
+    """Of each trial."""
+    num_cpus: int | None = None
+    """Cores that this machine counts as having; None: those it has."""
+    num_gpus: int | None = None
+    """GPUs that this machine counts as having; None: those it has."""
+    address: str | None = None
+    """`HOST:PORT` of a Ray cluster, or `auto`; None: Ray is started here, for this run."""
+    price_per_hour_usd: Mapping[str, float] = field(default_factory=dict)
+    """Of a whole machine, by instance type."""
+    max_failures: int = 3
+    """Lost workers that one trial survives; it goes on from its checkpoint each time."""
+    execute: str = "raybench.training.execute:run"
+    """`package.module:function` that trains one trial; see `raybench.scheduling.trainable.Execute`."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that each trial computes with."""
+        return max(1, math.floor(self.resources.cpu))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How the trials of one call ended."""
+
+    statuses: Mapping[str, Status]
+    """By trial id, in the order given; `unfinished` where no row was written."""
+    interrupted: bool
+    """Whether somebody ended the run (Ctrl-C, SIGTERM) before the last trial."""
+    problems: tuple[str, ...] = ()
+    """What went wrong beside the trials, such as an event that could not be shown."""
+
+
+def check_settings(settings: Settings) -> None:
+    """Check what can be checked before Ray starts.
+
+    Raises:
+        InputError: a share or a count that no machine can give, or more than what this machine is declared to have.
+
+    """
+    resources.check_declared(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus)
+    resources.check_request(settings.resources)
+    if settings.num_cpus is not None or settings.num_gpus is not None:
+        resources.fit(
+            settings.resources,
+            [
+                resources.Node(
+                    cpus=math.inf if settings.num_cpus is None else settings.num_cpus,
+                    gpus=math.inf if settings.num_gpus is None else settings.num_gpus,
+                )
+            ],
+        )
+
+
+def run_trials(
+    trials: Sequence[Trial], *, run_dir: Path, settings: Settings, on_event: Callable[[Event], None]
+) -> Outcome:
+    """Run every trial to its end, as many at a time as there is room for.
+
+    A trial that raises gets a row with status `failed`; one whose worker is lost is started again from its
+    checkpoint. `on_event` is called in this process and thread, between the trials' reports. Ctrl-C ends the run at
+    the next epochs; what was running has no row and goes on from its checkpoint in the next call.
+
+    Raises:
+        InputError: the address does not answer, or a trial asks for more than a machine has; nothing was started.
+        RunError: the decision log cannot be read; nothing was started.
+        RaybenchError: Ray itself failed; what was finished is kept.
+
+    """
+    check_settings(settings)
+    run_dir = run_dir.resolve()
+    problems = Problems()
+    interruption = Interruption()
+    announcer = Announcer(
+        trials={trial.trial_id: trial for trial in trials}, run_dir=run_dir, on_event=on_event, problems=problems
+    )
+    try:
+        _run(
+            trials,
+            run_dir=run_dir,
+            settings=settings,
+            announcer=announcer,
+            interruption=interruption,
+            problems=problems,
+        )
+    except KeyboardInterrupt:
+        interruption.requested = True
+    announcer.find_rows()
+    statuses = {trial.trial_id: announcer.statuses.get(trial.trial_id, Status.UNFINISHED) for trial in trials}
+    return Outcome(
+        statuses=statuses,
+        interrupted=interruption.requested and Status.UNFINISHED in statuses.values(),
+        problems=problems.texts(),
+    )
+
+
+def _run(
+    trials: Sequence[Trial],
+    *,
+    run_dir: Path,
+    settings: Settings,
+    announcer: Announcer,
+    interruption: Interruption,
+    problems: Problems,
+) -> None:
+    """Start Ray and hand the trials to it until each has a row."""
+    log = DecisionLog(run_dir / LOG_NAME)
+    decisions = [] if settings.asha is None else log.read()
+    with (
+        quiet_ray(),
+        ray_session(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address),
+        interruption.listening(),
+    ):
+        share = resources.fit(settings.resources, resources.nodes())
+        with open_desk(None if settings.asha is None else log.path) as desk:
+            shared = Shared(
+                trials={trial.trial_id: to_json(trial) for trial in trials},
+                run_dir=run_dir,
+                share=share,
+                price_per_hour_usd=dict(settings.price_per_hour_usd),
+                desk=desk,
+                execute=settings.execute,
+                import_path=import_path(),
+                directory=Path.cwd(),
+            )
+            scheduler = FIFOScheduler()  # type: ignore[no-untyped-call]
+            if settings.asha is not None:
+                scheduler = RecordingScheduler(
+                    asha=GroupedAsha.from_log(settings.asha, decisions),
+                    log=log,
+                    desk=desk,
+                    trials={trial.trial_id: trial for trial in trials},
+                    groups={trial.trial_id: group_of(trial, settings.asha.group_by) for trial in trials},
+                    problems=problems,
+                )
+            for _ in range(PASSES):
+                remaining = [trial.trial_id for trial in trials if trial.trial_id not in announcer.statuses]
+                if remaining and not interruption.requested:
+                    _fit(
+                        remaining,
+                        shared,
+                        max_failures=settings.max_failures,
+                        scheduler=scheduler,
+                        announcer=announcer,
+                        interruption=interruption,
+                    )
+            if not interruption.requested:
+                for trial in trials:
+                    announcer.settle(trial.trial_id, f"no process took it in {PASSES} attempts", retries=0)
+
+
+def _fit(
+    trial_ids: Sequence[str],
+    shared: Shared,
+    *,
+    max_failures: int,
+    scheduler: FIFOScheduler,
+    announcer: Announcer,
+    interruption: Interruption,
+) -> None:
+    """Let one Tuner run the trials, in a directory that is gone afterwards."""
+    with (
+        _ray_failures(interruption),
+        TemporaryDirectory(prefix="raybench-tune-", ignore_cleanup_errors=True) as scratch,
+        environment(TUNE_ENVIRONMENT),
+    ):
+        tune.Tuner(
+            tune.with_resources(partial(run_trial, shared=shared), shared.share.placement()),
+            param_space={"trial": tune.grid_search(list(trial_ids))},
+            tune_config=tune.TuneConfig(
+                scheduler=scheduler,
+                reuse_actors=True,  # starting Python and importing torch takes longer than many a trial
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
+            ),
+            run_config=tune.RunConfig(
+                name="trials",
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[announcer],
+                stop=interruption,
+                failure_config=tune.FailureConfig(max_failures=max_failures),
+            ),
+        ).fit()
+
+
+@contextmanager
+def _ray_failures(interruption: Interruption) -> Iterator[None]:
+    """Turn what Ray Tune raises into one message; while it is being ended, it may well raise."""
+    try:
+        yield
+    except Exception as error:
+        if not interruption.requested:
+            lines = str(error).strip().splitlines() or [""]
+            reason = f"{type(error).__name__}: {lines[-1]}"
+            raise RaybenchError(
+                f"Ray ended the run: {reason}; what was finished is kept: run it again to go on"
+            ) from error
+
+
+def _name(trial: TuneTrial) -> str:
+    return str(trial.config["trial"])
