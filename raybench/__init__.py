@@ -1,1 +1,41 @@
-"""raybench: which model, trained how, on how many images, gives the best accuracy for its cost?"""
+"""raybench: which image classifier, trained how, on how many images, gives the best accuracy for its cost?
+
+The pipeline, one module a noun:
+
+    experiment.py   a YAML file                      -> Experiment
+    training/       data, models, weights exist      -> Facts (preflight)
+    trials.py       Experiment + Facts               -> Trials, each with an id that says what it is
+    scheduling/     Trials on Ray Tune, ASHA         -> one training each, stopped early where hopeless
+    training/       a Trial                          -> epochs, then its score on the test split
+    results.py      rows, epochs, predictions        -> Parquet
+    ranking.py      results                          -> ranking, ties, frontier, pick
+    report/         ranking                          -> tables and sentences
+
+For notebooks:
+
+    import raybench
+    run = raybench.run("experiment.yaml")
+    raybench.rank(run.run_dir)
+    raybench.load_results(run.run_dir)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raybench.api import Run, load_history, load_predictions, load_results, rank, resume, run
+
+__all__ = ["Run", "load_history", "load_predictions", "load_results", "rank", "resume", "run"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever is exported
+    """Import the public functions when first used: the command line's help needs none of them."""
+    if name not in __all__:
+        raise AttributeError(f"module 'raybench' has no attribute {name!r}")
+    from raybench import api  # noqa: PLC0415 - imports torch and ray
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__

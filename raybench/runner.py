@@ -7,12 +7,13 @@ is on disk before the next one starts.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
+from rich.text import Text
 
 from raybench.errors import RunError
 from raybench.events import TrialEnded
@@ -23,6 +24,7 @@ from raybench.records import Facts, Status, Trial
 from raybench.results import add_unfinished, finished_trial_ids, load_results
 from raybench.scheduling.tune import Settings, check_settings, run_trials
 from raybench.training import preflight
+from raybench.training.devices import find_devices
 from raybench.trials import expand
 
 RUNS = Path("runs")
@@ -143,7 +145,16 @@ def _settings(experiment: Experiment, num_cpus: int | None, num_gpus: int | None
         address=address,
         price_per_hour_usd=experiment.price_per_hour_usd,
     )
-    check_settings(settings)
+    if address is None:
+        devices = find_devices()
+        here = replace(
+            settings,
+            num_cpus=num_cpus if num_cpus is not None else os.cpu_count(),
+            num_gpus=num_gpus if num_gpus is not None else len(devices.gpus),
+        )
+        check_settings(here)
+    else:
+        check_settings(settings)
     return settings
 
 
@@ -175,17 +186,17 @@ def _conduct(
     )
 
 
-def preflight_with_status(experiment: Experiment, label: str, console: Console) -> Facts:
-    """Run preflight, telling on the console what it reads."""
+def preflight_with_status(experiment: Experiment, label: str, console: Console, *, warn: bool = True) -> Facts:
+    """Run preflight, telling on the console what it reads and, under `warn`, what would mislead."""
     with console.status("Looking at data, models and weights") as status:
 
         def report(dataset: str, done: int, total: int) -> None:
             status.update(f"Decoding {dataset}: {done} of {total} images")
 
         facts = preflight.check(experiment, label, report)
-    for dataset in facts.datasets.values():
-        for warning in dataset.warnings:
-            console.print(f"[yellow]note[/] {dataset.name}: {warning}", highlight=False)
+    warnings = [f"{name}: {text}" for name, dataset in facts.datasets.items() for text in dataset.warnings]
+    for warning in warnings if warn else []:
+        console.print(Text(f"Note: {warning}", style="yellow"))
     return facts
 
 

@@ -6,18 +6,22 @@ atomically; a trial whose row is there already is not trained again.
 """
 
 import gc
+import math
 import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
+from raybench.cost import add_cost
 from raybench.records import Allocation, DatasetSpec, EpochRecord, Status, Trial, TrialResult
 from raybench.results import Predictions, read_trial, write_trial
 from raybench.training.checkpoint import FIRST_INTERVAL_SECONDS, Checkpointer, state_path, weights_path
@@ -58,7 +62,8 @@ def run(
         training.load_state(state)
     del state
     status = Status.COMPLETED
-    for record in training:
+    # Epochs that the checkpoint holds are told again: who listens may be a new process.
+    for record in chain(tuple(training.history), training):
         if on_epoch(record):
             status = Status.STOPPED
             break
@@ -75,9 +80,10 @@ def run(
         cpu_share=allocation.cpu_share,
         accelerator=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         instance_type=allocation.instance_type,
-        node=platform.node(),
+        node=allocation.node or platform.node(),
         retries=allocation.retries,
     )
+    result = replace(result, standalone_cost_usd=_cost_usd(result, allocation.price_per_hour_usd))
     _save_weights(run_dir, trial, training, finished)
     write_trial(run_dir, result, training.history, _predictions(images, finished))
     checkpointer.remove()
@@ -139,6 +145,15 @@ def _result(trial: Trial, training: Training, finished: Finished, *, status: Sta
         test_macro_f1=scores.macro_f1,
         test_per_class_recall=scores.per_class_recall,
     )
+
+
+def _cost_usd(result: TrialResult, price_per_hour_usd: float | None) -> float | None:
+    """Return the trial's standalone cost, or None where the price is unknown."""
+    if price_per_hour_usd is None or result.instance_type is None:
+        return None
+    priced = add_cost(pd.DataFrame([asdict(result)]), {result.instance_type: price_per_hour_usd})
+    cost = float(priced["standalone_cost_usd"].item())
+    return None if math.isnan(cost) else cost
 
 
 def _predictions(images: ImageData, finished: Finished) -> Predictions | None:

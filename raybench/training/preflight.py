@@ -13,8 +13,8 @@ from raybench.experiment import DatasetConfig, Experiment
 from raybench.records import DatasetFacts, Facts, ModelSpec
 from raybench.training.data import load_images
 from raybench.training.freezing import freeze
-from raybench.training.models import build_network
-from raybench.training.weights import weights_facts
+from raybench.training.models import build_network, weights_facts
+
 from raybench.trials import dataset_spec, model_specs, strategies_of
 
 Report = Callable[[str, int, int], None]
@@ -42,7 +42,12 @@ def check(experiment: Experiment, label: str, report: Report | None = None) -> F
         for place, choice in enumerate(experiment.weights):
             for dataset in experiment.datasets:
                 with _named(f"{label}: models[{index}], weights[{place}]"):
-                    facts = weights_facts(model, choice, len(datasets[dataset.name].classes), dataset.image_size)
+                    facts = weights_facts(
+                        model,
+                        choice,
+                        num_classes=len(datasets[dataset.name].classes),
+                        image_size=dataset.image_size,
+                    )
                 weights[f"{model.name} {choice}"] = facts
         with _named(f"{label}: strategies"):
             _check_layers(experiment, model, datasets)

@@ -1,0 +1,41 @@
+"""The functions for notebooks and scripts; `raybench` itself exports them.
+
+In: paths of run directories or tables. Out: DataFrames, or a `Run`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from raybench.foreign import Source, load_sources
+from raybench.ranking import rank as rank_results
+from raybench.results import load_history, load_predictions, load_results
+from raybench.runner import Run, resume, run
+
+__all__ = ["Run", "load_history", "load_predictions", "load_results", "rank", "rank_source", "resume", "run"]
+
+
+def rank(
+    source: str | Path | pd.DataFrame | Sequence[str | Path], *, by: str | None = None, test_images: int | None = None
+) -> pd.DataFrame:
+    """Rank configurations by accuracy and cost; see `raybench.ranking.rank` for the columns and methods.
+
+    Args:
+        source: a run directory, a CSV or Parquet table, several of them, or a DataFrame of results.
+        by: column to order by in place of test accuracy.
+        test_images: size of the test split, for intervals where each image's outcome is not known.
+
+    Raises:
+        InputError: a source cannot be read, or `by` is no column to rank by.
+
+    """
+    if isinstance(source, pd.DataFrame):
+        return rank_results(source, by=by, test_images=test_images)
+    paths = [source] if isinstance(source, str | Path) else list(source)
+    return rank_source(load_sources(paths), by=by, test_images=test_images)
+
+
+def rank_source(source: Source, *, by: str | None = None, test_images: int | None = None) -> pd.DataFrame:
+    """Rank what was read from a source, with each image's outcome where it is known."""
+    return rank_results(source.results, by=by, predictions=source.predictions, test_images=test_images)

@@ -1,0 +1,200 @@
+"""The command line: parse, call one function, print.
+
+Heavy imports stand inside the commands, so that `raybench --help` answers at once.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from raybench.errors import InterruptedRunError, RaybenchError
+
+app = typer.Typer(
+    name="raybench",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Which image classifier, trained how, on how many images, gives the best accuracy for its cost?",
+    epilog="Start with: raybench run",
+)
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, such as runs/quickstart.")]
+TrialId = Annotated[str, typer.Argument(metavar="TRIAL", help="Id of a trial, or its first digits.")]
+NumCpus = Annotated[int | None, typer.Option(help="Cores this machine counts as having.", show_default="all")]
+NumGpus = Annotated[int | None, typer.Option(help="GPUs this machine counts as having.", show_default="all")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to run on: HOST:PORT, or auto.", show_default="none")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing while it runs.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the file.")]
+Experiment = Annotated[Path, typer.Argument(metavar="FILE", help="Experiment file.")]
+Output = Annotated[Path | None, typer.Option(help="Write here instead of to the terminal.", show_default="terminal")]
+Format = Literal["table", "markdown", "csv", "json"]
+
+
+@app.command()
+def run(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Experiment file.", show_default="quickstart")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Where results go.", show_default="runs/NAME")] = None,
+    overrides: Overrides = None,
+    num_cpus: NumCpus = None,
+    num_gpus: NumGpus = None,
+    address: Address = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run an experiment, or go on with it where it was interrupted."""
+    from raybench import runner
+    from raybench.report.summary import print_run
+
+    done = runner.run(
+        file,
+        run_dir=run_dir,
+        overrides=overrides or (),
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        address=address,
+        quiet=quiet,
+    )
+    _leave(print_run(done))
+
+
+@app.command()
+def resume(
+    run_dir: RunDirectory,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed trials again.")] = False,
+    num_cpus: NumCpus = None,
+    num_gpus: NumGpus = None,
+    address: Address = None,
+    quiet: Quiet = False,
+) -> None:
+    """Go on with an interrupted run."""
+    from raybench import runner
+    from raybench.report.summary import print_run
+
+    done = runner.resume(
+        run_dir, retry_failed=retry_failed, num_cpus=num_cpus, num_gpus=num_gpus, address=address, quiet=quiet
+    )
+    _leave(print_run(done))
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of images.")],
+    output: Annotated[Path | None, typer.Option(help="File to write.", show_default="NAME.yaml")] = None,
+) -> None:
+    """Look at a folder of images and write a first experiment file for it."""
+    from raybench.starter import write_starter
+
+    path = write_starter(folder, output)
+    typer.echo(f"Wrote {path}. Next: raybench plan {path}")
+
+
+@app.command()
+def plan(
+    file: Experiment,
+    run_dir: Annotated[Path | None, typer.Option(help="Where results go.", show_default="runs/NAME")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Show what a run would do, and what its test split can tell apart; start nothing."""
+    from raybench.report.summary import print_plan
+
+    print_plan(file, run_dir, overrides or ())
+
+
+@app.command()
+def rank(
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Run directories, CSV or Parquet tables.")],
+    by: Annotated[str | None, typer.Option(metavar="COLUMN", help="Order by this column.", show_default="test_accuracy")] = None,
+    output_format: Annotated[Format, typer.Option("--format", help="How to print it.")] = "table",
+    output: Output = None,
+) -> None:
+    """Rank configurations by accuracy and cost."""
+    from raybench.report.summary import print_ranking
+
+    print_ranking(sources, by=by, output_format=output_format, output=output)
+
+
+@app.command()
+def show(run_dir: RunDirectory, trial: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="Id of a trial, or its first digits.")] = None) -> None:
+    """List a run's trials, or print the epochs of one."""
+    from raybench.report.summary import print_trial, print_trials
+
+    if trial is None:
+        print_trials(run_dir)
+    else:
+        print_trial(run_dir, trial)
+
+
+@app.command()
+def models(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Models; none: list all names.")] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Measure training and inference speed here.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Print the architecture.")] = False,
+    image_size: Annotated[int | None, typer.Option(min=8, help="Side of the images, in pixels.", show_default="the model's own")] = None,
+) -> None:
+    """Show models: depth, parameters, size, and speed measured on this machine."""
+    from raybench.report.summary import print_models
+
+    print_models(names or [], measured=measure, layers=layers, image_size=image_size)
+
+
+@app.command()
+def export(
+    run_dir: RunDirectory,
+    trial: TrialId,
+    output: Annotated[Path, typer.Option(help="File to write: .safetensors, or .onnx.")],
+) -> None:
+    """Write a trial's best weights, with classes, image size and normalisation beside them."""
+    from raybench.report.summary import print_export
+
+    print_export(run_dir, trial, output)
+
+
+@app.command()
+def predict(
+    run_dir: RunDirectory,
+    trial: TrialId,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+) -> None:
+    """Say what a trained trial sees in images."""
+    from raybench.report.summary import print_predictions
+
+    print_predictions(run_dir, trial, images)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of experiment files, for editors."""
+    import json
+
+    from raybench.experiment import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what works here and what does not."""
+    from raybench.doctor import diagnose
+    from raybench.report.summary import print_checks
+
+    _leave(print_checks(diagnose()))
+
+
+def _leave(status: int) -> None:
+    if status:
+        raise typer.Exit(status)
+
+
+def main() -> None:
+    """Run the command line; errors that a user can act on become one message."""
+    try:
+        app()
+    except InterruptedRunError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(INTERRUPTED)
+    except RaybenchError as error:
+        typer.echo(f"raybench: {error}", err=True)
+        sys.exit(BAD_INPUT)

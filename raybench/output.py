@@ -1,0 +1,142 @@
+"""What the commands print: a run, a plan, a ranking, a trial, models.
+
+In: a `Run` or what a command was given. Out: text on the terminal or in a file, and an exit status.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from raybench.api import rank_source
+from raybench.experiment import load_experiment
+from raybench.foreign import load_sources
+from raybench.manifest import check_belongs
+from raybench.plan import make_plan
+from raybench.report.advice import notes, sentence
+from raybench.report.tables import FORMATS, epochs_table, ranking_tables
+from raybench.report.views import models_table, plan_view, predictions_table, trials_table
+from raybench.results import load_history
+from raybench.runner import RUNS, Run, find_trial, open_run, preflight_with_status
+from raybench.trials import describe
+
+DONE, SOME_FAILED, INTERRUPTED = 0, 1, 130
+PLAIN_WIDTH = 100
+"""Columns of a table that goes to no terminal."""
+
+
+def console() -> Console:
+    """Return the console that tables are printed on: as wide as the terminal, or as a page of text."""
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+
+
+def print_run(run: Run) -> int:
+    """Print the ranking of a run that ended, the pick and where the results are; return the exit status."""
+    out = console()
+    source = load_sources([run.run_dir])
+    ranking = rank_source(source)
+    if len(ranking):
+        out.print()
+        _print_ranking(out, ranking, untuned=True)
+    failed = run.failed
+    if failed:
+        out.print(Text(f"{failed} of {len(run.trials)} trials failed; their errors: raybench show {run.run_dir}"))
+    if run.interrupted:
+        out.print(Text(f"Interrupted; what was finished is kept. Go on with: raybench resume {run.run_dir}"))
+    out.print(Text(f"Results: {run.run_dir} (see them again: raybench rank {run.run_dir})"), soft_wrap=True)
+    return INTERRUPTED if run.interrupted else SOME_FAILED if failed else DONE
+
+
+def _print_ranking(out: Console, ranking: pd.DataFrame, *, untuned: bool, remarks: Sequence[str] = ()) -> None:
+    out.print(ranking_tables(ranking, width=out.width))
+    for _, group in ranking.groupby(["dataset", "train_size"], dropna=False, sort=False):
+        out.print(Text(sentence(group)))
+    said = [*remarks, *notes(ranking)]
+    if untuned:
+        said.append("Untuned: learning rates were fixed by hand, so this compares recipes, not what each could reach.")
+    for remark in said:
+        out.print(Text(remark, style="dim"))
+
+
+def print_ranking(sources: Sequence[Path], *, by: str | None, output_format: str, output: Path | None) -> None:
+    """Rank sources and print the ranking as a table, or in one of `FORMATS`, on the terminal or into a file."""
+    source = load_sources(sources)
+    ranking = rank_source(source, by=by)
+    if output_format == "table":
+        if output is None:
+            _print_ranking(console(), ranking, untuned=False, remarks=source.notes)
+            return
+        with output.open("w", encoding="utf-8") as file:
+            _print_ranking(Console(file=file, width=PLAIN_WIDTH), ranking, untuned=False, remarks=source.notes)
+        return
+    text = FORMATS[output_format](ranking)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+def print_plan(file: Path, run_dir: Path | None, overrides: Sequence[str]) -> None:
+    """Print what a run of an experiment would do."""
+    experiment = load_experiment(file, overrides)
+    directory = run_dir or RUNS / experiment.name
+    check_belongs(directory, experiment)
+    out = console()
+    facts = preflight_with_status(experiment, str(file), out, warn=False)
+    out.print(plan_view(make_plan(experiment, facts, directory), facts))
+
+
+def print_trials(run_dir: Path) -> None:
+    """Print a run's trials."""
+    console().print(trials_table(open_run(run_dir).results()))
+
+
+def print_trial(run_dir: Path, trial_id: str) -> None:
+    """Print the epochs of one trial."""
+    trial = find_trial(open_run(run_dir), trial_id)
+    history = load_history(run_dir, only={trial.trial_id})
+    out = console()
+    if history.empty:
+        out.print(Text(f"{describe(trial)} has not ended yet, so none of its epochs is on record."))
+        return
+    out.print(epochs_table(history, title=describe(trial)))
+
+
+def print_models(names: Sequence[str], *, measured: bool, layers: bool, image_size: int | None) -> None:
+    """Print model names, or depth, parameters, size and speed of some models, or their layers."""
+    from raybench.training import measure  # noqa: PLC0415 - imports torch: slow
+
+    out = console()
+    if not names:
+        out.print(Text(", ".join(measure.model_names())))
+        return
+    if layers:
+        for name in names:
+            out.print(Text(measure.layers_text(name, image_size=image_size)))
+        return
+    out.print(models_table([measure.describe_model(name, image_size, measured=measured) for name in names]))
+
+
+def print_export(run_dir: Path, trial_id: str, output: Path) -> None:
+    """Export a trial's weights and say what was written."""
+    from raybench.training.export import export_trial  # noqa: PLC0415 - imports torch: slow
+
+    exported = export_trial(run_dir, find_trial(open_run(run_dir), trial_id), output)
+    for path in exported.paths:
+        console().print(Text(f"Wrote {path}"), soft_wrap=True)
+
+
+def print_predictions(run_dir: Path, trial_id: str, images: Sequence[Path]) -> None:
+    """Print what a trial sees in images."""
+    from raybench.training.predict import load_classifier  # noqa: PLC0415 - imports torch: slow
+
+    classifier = load_classifier(run_dir, find_trial(open_run(run_dir), trial_id))
+    print_renderable(predictions_table(classifier.predict(images)))
+
+
+def print_renderable(renderable: RenderableType) -> None:
+    """Print a table."""
+    console().print(renderable)
