@@ -211,8 +211,8 @@ def cache_folder() -> Path:
     return Path(os.environ.get("RAYBENCH_CACHE_DIR") or platformdirs.user_cache_dir("raybench"))
 
 
-def examine(folder: Path) -> list[Check]:
-    """Look at everything on this machine; runs would be written below `folder`."""
+def diagnose(folder: Path | None = None) -> list[Check]:
+    """Look at everything on this machine; runs would be written below `folder`, by default the current one."""
     temporary = Path(tempfile.gettempdir())
     usage = shutil.disk_usage(temporary)
     memory = psutil.virtual_memory()
@@ -223,7 +223,10 @@ def examine(folder: Path) -> list[Check]:
         check_processors(os.cpu_count() or 1, memory.total, memory.available),
         check_digits(_count_digits),
         check_packaged_weights(Path(str(resources.files("raybench") / "weights"))),
-        *(_check_folder(name, path) for name, path in (("Disk for runs", folder), ("Disk for images", cache_folder()))),
+        *(
+            _check_folder(name, path)
+            for name, path in (("Disk for runs", folder or Path.cwd()), ("Disk for images", cache_folder()))
+        ),
         check_ray_disk(temporary, used_share=usage.used / usage.total),
         check_shared_memory(_shared_memory_bytes()),
         *check_extras({name: _version(name) for name in EXTRAS}),

@@ -79,7 +79,7 @@ class Sighting:
         return (*(part for part in parts if part >= 2 * len(self.classes)), "all")
 
 
-def write_experiment(source: Path, output: Path | None = None) -> Path:
+def write_starter(source: Path, output: Path | None = None) -> Path:
     """Write a first experiment file for the images at `source`, and return its path.
 
     `output` defaults to NAME.yaml in the current folder, NAME being the folder's.

@@ -90,7 +90,7 @@ def test_only_a_failure_keeps_the_quickstart_from_running(level: Level, able: bo
 
 
 def test_this_machine_is_examined_from_python_to_shared_memory(tmp_path: Path) -> None:
-    checks = {check.name: check for check in doctor.examine(tmp_path / "not" / "there" / "yet")}
+    checks = {check.name: check for check in doctor.diagnose(tmp_path / "not" / "there" / "yet")}
     for name in ("Python", "Packages", "Digits"):
         assert checks[name].level is Level.OK
     assert {"GPUs", "Fashion-MNIST", "Disk for runs", "Disk for images", "Shared memory", "Extra timm"} <= set(checks)

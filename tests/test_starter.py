@@ -7,7 +7,7 @@ from PIL import Image
 
 from raybench.errors import DataError, ExperimentError
 from raybench.experiment import load_experiment
-from raybench.starter import look, write_experiment
+from raybench.starter import look, write_starter
 
 Side = tuple[int, int]
 
@@ -37,7 +37,7 @@ def write_lists(folder: Path, prefix: str) -> None:
 
 
 def test_draft_loads_as_an_experiment(insects: Path) -> None:
-    path = write_experiment(insects)
+    path = write_starter(insects)
     experiment = load_experiment(path)
     (dataset,) = experiment.datasets
     assert path == Path("insects.yaml")
@@ -49,7 +49,7 @@ def test_draft_loads_as_an_experiment(insects: Path) -> None:
 
 
 def test_draft_says_what_was_seen(insects: Path) -> None:
-    text = write_experiment(insects).read_text()
+    text = write_starter(insects).read_text()
     assert "2 classes, with their training images: ants (12), bees (28)" in text
     assert "40 train, 10 val, no test split: val accuracy ranks" in text
     assert "shorter sides of 40 images: 72 to 150 pixels, median 150" in text
@@ -58,7 +58,7 @@ def test_draft_says_what_was_seen(insects: Path) -> None:
 
 
 def test_relative_folder_stays_relative_and_loads_from_the_same_place(insects: Path) -> None:
-    text = write_experiment(Path("insects")).read_text()
+    text = write_starter(Path("insects")).read_text()
     assert "source: imagefolder:insects\n" in text
     assert load_experiment(Path("insects.yaml")).datasets[0].source == f"imagefolder:{insects}"
 
@@ -66,13 +66,13 @@ def test_relative_folder_stays_relative_and_loads_from_the_same_place(insects: P
 def test_file_that_is_there_is_never_overwritten(insects: Path) -> None:
     Path("insects.yaml").write_text("mine")
     with pytest.raises(ExperimentError, match=r"insects\.yaml: is there already"):
-        write_experiment(insects)
+        write_starter(insects)
     assert Path("insects.yaml").read_text() == "mine"
 
 
 def test_place_that_cannot_be_written_is_named(insects: Path) -> None:
     with pytest.raises(ExperimentError, match=r"nowhere/mine\.yaml: cannot be written"):
-        write_experiment(insects, Path("nowhere/mine.yaml"))
+        write_starter(insects, Path("nowhere/mine.yaml"))
 
 
 def test_without_val_split_a_part_of_train_is_counted_as_set_aside(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_without_val_split_a_part_of_train_is_counted_as_set_aside(tmp_path: Pat
     fill(tmp_path / "test" / "a", 2)
     fill(tmp_path / "test" / "b", 2)
     (sighting,) = look(tmp_path)
-    text = write_experiment(tmp_path, tmp_path / "x.yaml").read_text()
+    text = write_starter(tmp_path, tmp_path / "x.yaml").read_text()
     assert sighting.train_sizes == (18, 36, "all")
     assert "80 train, no val split (8 set aside), 4 test images" in text
     assert "imbalanced" not in text
@@ -93,21 +93,21 @@ def test_file_lists_are_seen_by_folder_and_by_prefix(tmp_path: Path) -> None:
     assert by_folder == by_prefix
     assert (by_folder[0].source, by_folder[0].class_counts) == (f"filelist:{tmp_path / 'ruby'}", (3, 3, 3))
     assert (by_folder[0].val_images, by_folder[0].test_images) == (3, 3)
-    experiment = load_experiment(write_experiment(tmp_path / "ruby", tmp_path / "x.yaml"))
+    experiment = load_experiment(write_starter(tmp_path / "ruby", tmp_path / "x.yaml"))
     assert experiment.datasets[0].source == f"filelist:{tmp_path / 'ruby'}"
 
 
 def test_every_prefix_in_a_folder_becomes_a_dataset(tmp_path: Path) -> None:
     for prefix in ("ruby", "nepal"):
         write_lists(tmp_path, prefix)
-    experiment = load_experiment(write_experiment(tmp_path, tmp_path / "x.yaml"))
+    experiment = load_experiment(write_starter(tmp_path, tmp_path / "x.yaml"))
     assert [dataset.name for dataset in experiment.datasets] == ["nepal", "ruby"]
 
 
 def test_small_images_get_networks_made_for_them(tmp_path: Path) -> None:
     for label in ("a", "b"):
         fill(tmp_path / "train" / label, 10, (28, 28))
-    experiment = load_experiment(write_experiment(tmp_path, tmp_path / "x.yaml"))
+    experiment = load_experiment(write_starter(tmp_path, tmp_path / "x.yaml"))
     assert experiment.datasets[0].image_size == 32
     assert [model.name for model in experiment.models] == ["resnet8", "resnet20"]
     assert experiment.weights == ["random", "packaged"]
@@ -123,7 +123,7 @@ def test_unreadable_images_are_counted_and_skipped(tmp_path: Path) -> None:
     for label in ("a", "b"):
         fill(tmp_path / "train" / label, 10)
     (tmp_path / "train" / "a" / "broken.jpg").write_text("no image")
-    path = write_experiment(tmp_path, tmp_path / "x.yaml")
+    path = write_starter(tmp_path, tmp_path / "x.yaml")
     assert "1 of 21 images looked at could not be read, such as train/a/broken.jpg" in path.read_text()
     assert load_experiment(path).datasets[0].on_bad_image == "skip"
 
@@ -131,7 +131,7 @@ def test_unreadable_images_are_counted_and_skipped(tmp_path: Path) -> None:
 def test_classes_with_few_images_are_named(tmp_path: Path) -> None:
     fill(tmp_path / "train" / "common", 30)
     fill(tmp_path / "train" / "rare", 3)
-    assert "under 10 training images: rare" in write_experiment(tmp_path, tmp_path / "x.yaml").read_text()
+    assert "under 10 training images: rare" in write_starter(tmp_path, tmp_path / "x.yaml").read_text()
 
 
 @pytest.mark.parametrize("name", ["a folder: with # signs", "no", "3.5", "-", "ünïcode", "1e5"])
@@ -139,7 +139,7 @@ def test_any_folder_name_gives_a_draft_that_loads(tmp_path: Path, name: str) -> 
     folder = tmp_path / name
     for label in ("a: #1", "b\nsecond line"):
         fill(folder / "train" / label, 2)
-    experiment = load_experiment(write_experiment(folder, tmp_path / "x.yaml"))
+    experiment = load_experiment(write_starter(folder, tmp_path / "x.yaml"))
     assert experiment.datasets[0].source == f"imagefolder:{folder}"
     assert experiment.name
 
@@ -157,7 +157,7 @@ def test_missing_and_empty_folders_say_what_is_expected(tmp_path: Path, make: bo
     if make:
         folder.mkdir()
     with pytest.raises(DataError, match=r"photos: .*expected train/CLASS/IMAGE"):
-        write_experiment(folder, tmp_path / "x.yaml")
+        write_starter(folder, tmp_path / "x.yaml")
     assert not (tmp_path / "x.yaml").exists()
 
 
