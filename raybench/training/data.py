@@ -21,7 +21,8 @@ from raybench.records import DatasetFacts, DatasetSpec
 from raybench.seeding import derive
 from raybench.training.decoding import DECODING_VERSION
 from raybench.training.image_cache import CachedImages, cached_images
-from raybench.training.sources import Listing, SplitListing, list_images
+from raybench.training.listing import Listing, SplitListing
+from raybench.training.sources import list_images
 from raybench.training.subsets import stratified_order
 
 FEW_IMAGES = 10

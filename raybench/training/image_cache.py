@@ -30,7 +30,7 @@ from filelock import FileLock
 
 from raybench.errors import DataError
 from raybench.training.decoding import DECODING_VERSION, decode
-from raybench.training.sources.listing import SplitListing
+from raybench.training.listing import SplitListing
 
 Progress = Callable[[int, int], None]
 """Called with the images done and all images, while a cache is built; never where one is opened."""

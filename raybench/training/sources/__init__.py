@@ -8,15 +8,13 @@ from collections.abc import Callable
 
 from raybench.errors import DataError
 from raybench.records import DatasetSpec
+from raybench.training.listing import Listing
 from raybench.training.sources.callables import list_callable
 from raybench.training.sources.digits import list_digits
 from raybench.training.sources.filelists import list_filelist
 from raybench.training.sources.folders import list_folder
 from raybench.training.sources.huggingface import list_huggingface
-from raybench.training.sources.listing import Listing, SplitListing
 from raybench.training.sources.torchvision_sets import list_torchvision
-
-__all__ = ["ACCEPTED", "SOURCES", "Listing", "SplitListing", "list_images"]
 
 SOURCES: dict[str, Callable[[DatasetSpec, str], Listing]] = {
     "digits": list_digits,

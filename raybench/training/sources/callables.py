@@ -8,7 +8,7 @@
 The callable is called by keyword only: with `root` (a `Path`, or None) if it takes one. It returns a mapping, or an
 object with these attributes:
 
-- `train` (required), `val`, `test` (absent or None: no such split): sequences (len() and [index]) of pairs (image, label);
+- `train` (required), `val`, `test` (absent or None: no such split): sequences of pairs (image, label), as lists are;
 - `classes` (absent or None: the integers of train as names): the names of the labels 0, 1, ...
 
 An image is a path (relative to `root`, else to the working directory), a Pillow image, or a numpy array [h, w],
@@ -33,7 +33,7 @@ from PIL import Image
 from raybench.errors import DataError
 from raybench.records import DatasetSpec
 from raybench.training.decoding import Source
-from raybench.training.sources.listing import Listing, SplitListing
+from raybench.training.listing import Listing, SplitListing
 
 _RETURNS = "expected a mapping or object with 'train' (and 'val', 'test', 'classes') of (image, label) pairs"
 

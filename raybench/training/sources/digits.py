@@ -5,7 +5,7 @@ from sklearn.datasets import load_digits
 
 from raybench.records import DatasetSpec
 from raybench.seeding import derive
-from raybench.training.sources.listing import Listing, list_array
+from raybench.training.listing import Listing, list_array
 from raybench.training.subsets import stratified_order
 
 TRAIN, VAL = 1197, 300

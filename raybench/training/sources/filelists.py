@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from raybench.errors import DataError
 from raybench.records import DatasetSpec
-from raybench.training.sources.listing import Listing, SplitListing, list_files
+from raybench.training.listing import Listing, SplitListing, list_files
 
 _LINE = "expected 'relative/path label', the label an integer from 0"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from raybench.errors import DataError
 from raybench.records import DatasetSpec
-from raybench.training.sources.listing import Listing, SplitListing, list_files
+from raybench.training.listing import Listing, SplitListing, list_files
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 """Names of image files end with one of these, in either case."""

@@ -18,7 +18,7 @@ from pyarrow import compute
 from raybench.errors import DataError
 from raybench.records import DatasetSpec
 from raybench.training.decoding import Source
-from raybench.training.sources.listing import Listing, SplitListing, list_files
+from raybench.training.listing import Listing, SplitListing, list_files
 
 SPLIT_NAMES = {"train": ("train",), "val": ("validation", "valid", "val", "dev"), "test": ("test",)}
 """What the splits may be called, by our name for them."""

@@ -21,7 +21,7 @@ from torchvision import datasets
 
 from raybench.errors import DataError
 from raybench.records import DatasetSpec
-from raybench.training.sources.listing import Listing, SplitListing, list_files
+from raybench.training.listing import Listing, SplitListing, list_files
 
 Arguments = Mapping[str, object]
 """Keywords that ask a dataset class for one split."""
