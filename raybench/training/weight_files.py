@@ -85,6 +85,11 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], card: WeightCard, *
     """Write `tensors` as safetensors to `path` and the card beside it, `more` among the card's keys."""
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     safetensors.torch.save_file(copies, path)
+    write_card(path, card, **more)
+
+
+def write_card(path: Path, card: WeightCard, **more: Any) -> None:  # noqa: ANN401
+    """Write the card of the file `path` beside it, `more` among its keys."""
     card_path(path).write_text(json.dumps({**asdict(card), **more}, indent=2) + "\n", encoding="utf-8")
 
 
