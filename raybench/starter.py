@@ -16,9 +16,9 @@ from PIL import Image, UnidentifiedImageError
 
 from raybench.errors import DataError, ExperimentError
 from raybench.records import DatasetSpec
+from raybench.training.listing import Listing, SplitListing
 from raybench.training.sources.filelists import list_filelist
 from raybench.training.sources.folders import SUFFIXES, list_folder
-from raybench.training.sources.listing import Listing, SplitListing
 
 SAMPLE = 200
 """Images whose size is looked at, evenly spaced over the training images."""
