@@ -26,16 +26,28 @@ def works_on_meta(spec: ModelSpec) -> bool:
     return model_kind(spec) in {"cifar", "torchvision"}
 
 
-def require_scores(spec: ModelSpec, module: nn.Module, *, num_classes: int, image_size: int) -> None:
+def require_scores(spec: ModelSpec, module: nn.Module, head_name: str, *, num_classes: int, image_size: int) -> None:
     """Run two black images through `module` in eval mode, where it stays; raise unless [2, num_classes] comes out.
 
-    Raises ModelError: with the smallest size that works where the pass fails, with what came out where it is no
-    class scores.
+    Raises ModelError: with the next size that works where the image size is at fault, else with what came out and how
+    to name another head.
     """
+    uses: list[str] = []
     try:
-        output = _forward(module, image_size, on_meta=works_on_meta(spec))
+        with module.get_submodule(head_name).register_forward_hook(lambda *_: uses.append(head_name)):
+            output = _forward(module, image_size, on_meta=works_on_meta(spec))
     except Exception as error:  # a model may fail with any exception
-        raise size_error(spec, image_size=image_size, error=error) from error
+        if not _works(spec, None, image_size, on_meta=works_on_meta(spec)):
+            raise size_error(spec, image_size=image_size, error=error) from error
+        raise ModelError(
+            f"{spec.name}: fails once {head_name!r} as its head has {num_classes} outputs, so that is not its last "
+            f"layer; give the head's name: {{name: ..., head: ...}} ({_one_line(error)})"
+        ) from error
+    if not uses:
+        raise ModelError(
+            f"{spec.name}: does not use {head_name!r}, so that is not its head; give the head's name: "
+            "{name: ..., head: ...}"
+        )
     if isinstance(output, Tensor) and output.shape == (2, num_classes):
         return
     what = list(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
@@ -47,7 +59,7 @@ def require_scores(spec: ModelSpec, module: nn.Module, *, num_classes: int, imag
 
 def size_error(spec: ModelSpec, *, image_size: int, error: Exception) -> ModelError:
     """Return the error that says why images of `image_size` cannot be used, and the next larger size that can."""
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    reason = _one_line(error)
     larger = _next_working_size(spec, image_size)
     if larger is None:
         return ModelError(
@@ -72,6 +84,10 @@ def _works(spec: ModelSpec, module: nn.Module | None, size: int, *, on_meta: boo
     except Exception:  # noqa: BLE001 (a model may fail with any exception)
         return False
     return True
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _build(spec: ModelSpec, image_size: int) -> nn.Module:

@@ -22,8 +22,8 @@ from raybench.training.freezing import learning_parameters
 from raybench.training.heads import find_head, head_keys, replace_head
 from raybench.training.image_sizes import require_scores, size_error, works_on_meta
 from raybench.training.network import Network
-from raybench.training.weight_files import tensors_digest
-from raybench.training.weights import WeightsSource, digest_of, load_backbone, resolve_weights, timm_weights_error
+from raybench.training.weight_files import file_digest, tensors_digest
+from raybench.training.weights import WeightsSource, load_backbone, resolve_weights, timm_weights_error
 
 SHORTCUT_NAMES: Final = frozenset({"downsample", "shortcut", "proj"})
 """What torchvision and timm call the 1x1 convolution in a residual block's shortcut."""
@@ -60,13 +60,16 @@ def build_network(spec: ModelSpec, weights: str, *, num_classes: int, image_size
     return _assemble(spec, source, num_classes=num_classes, image_size=image_size, seed=seed, skeleton=False)
 
 
-def build_skeleton(spec: ModelSpec, *, num_classes: int, image_size: int) -> Network:
+def build_skeleton(
+    spec: ModelSpec, weights: str = "random", *, num_classes: int, image_size: int, seed: int = 0
+) -> Network:
     """Build the model with shapes but without numbers, on the meta device: in no time and no memory.
 
-    timm's models and callables are really built, with random weights. Raises ModelError as `build_network` does.
+    A weight file is loaded into it and checked like `build_network` does; the head stays without numbers. timm's
+    models and callables are really built. Raises ModelError and WeightsError as `build_network` does.
     """
-    source = resolve_weights(spec, "random")
-    return _assemble(spec, source, num_classes=num_classes, image_size=image_size, seed=0, skeleton=True)
+    source = resolve_weights(spec, weights)
+    return _assemble(spec, source, num_classes=num_classes, image_size=image_size, seed=seed, skeleton=True)
 
 
 def weights_facts(spec: ModelSpec, weights: str, *, num_classes: int, image_size: int) -> WeightsFacts:
@@ -80,13 +83,15 @@ def weights_facts(spec: ModelSpec, weights: str, *, num_classes: int, image_size
     tensors under two seeds but its weights are called `random`.
     """
     source = resolve_weights(spec, weights)
-    network = _assemble(spec, source, num_classes=num_classes, image_size=image_size, seed=0, skeleton=True)
-    built_in = source.kind == "timm" or (model_kind(spec) == "callable" and source.path is None)
-    if not built_in:
-        return WeightsFacts(model=spec.name, weights=weights, digest=digest_of(source), note=network.note)
-    digest = _backbone_digest(network)
-    if source.kind == "random":
-        other = _assemble(spec, source, num_classes=num_classes, image_size=image_size, seed=1, skeleton=True)
+    network = build_skeleton(spec, weights, num_classes=num_classes, image_size=image_size)
+    if source.path is not None:
+        digest = file_digest(source.path)
+    elif source.kind == "random" and model_kind(spec) != "callable":
+        digest = "random"
+    else:
+        digest = _backbone_digest(network)
+    if source.kind == "random" and model_kind(spec) == "callable":
+        other = build_skeleton(spec, weights, num_classes=num_classes, image_size=image_size, seed=1)
         if _backbone_digest(other) == digest:
             raise WeightsError(
                 f"{source.label}: the callable returns the same tensors for every seed, so they are not random; "
@@ -117,7 +122,7 @@ def _assemble(
         torch.manual_seed(derive(seed, "head"))
         head_name = find_head(module, model=spec.name, named=spec.head or timm_head(module))
         replace_head(module, head_name, num_classes=num_classes)
-        require_scores(spec, module, num_classes=num_classes, image_size=image_size)
+        require_scores(spec, module, head_name, num_classes=num_classes, image_size=image_size)
         loaded = load_backbone(module, head_name, source, image_size=image_size, assign=skeleton)
     normalisation = loaded.normalisation or normalisation_of(spec)
     return Network(

@@ -34,7 +34,7 @@ from raybench.errors import WeightsError
 from raybench.records import ModelSpec
 from raybench.training.architectures import Normalisation, model_kind
 from raybench.training.heads import head_keys
-from raybench.training.weight_files import SUFFIXES, file_digest, read_card, read_tensors
+from raybench.training.weight_files import SUFFIXES, read_card, read_tensors
 
 PACKAGED: Final = ("resnet8", "resnet20")
 """Models whose weights raybench ships."""
@@ -92,7 +92,7 @@ def resolve_weights(spec: ModelSpec, weights: str) -> WeightsSource:
         return WeightsSource(kind="random", label=label)
     if weights == "as-built":
         if kind != "callable":
-            raise WeightsError(f"{label}: are for package.module:callable alone; {_accepted(spec)}")
+            raise WeightsError(f"{label}: are for package.module:callable alone; {_accepted(spec, weights)}")
         return WeightsSource(kind="as-built", label=label)
     if weights == "packaged":
         return WeightsSource(kind="file", label=label, path=_packaged_file(spec, label))
@@ -105,12 +105,7 @@ def resolve_weights(spec: ModelSpec, weights: str) -> WeightsSource:
         return WeightsSource(kind="timm", label=label)
     if kind == "torchvision":
         return _hub_source(spec, weights, label)
-    raise WeightsError(f"{label}: unknown for this model; {_accepted(spec)}")
-
-
-def digest_of(source: WeightsSource) -> str:
-    """Return a hash of the file's bytes, or `random`; only for sources that are not built into the module."""
-    return "random" if source.path is None else file_digest(source.path)
+    raise WeightsError(f"{label}: unknown for this model; {_accepted(spec, weights)}")
 
 
 def load_backbone(
@@ -192,14 +187,12 @@ def _mismatch(label: str, problems: list[str], what: str) -> WeightsError:
 
 def _hub_source(spec: ModelSpec, weights: str, label: str) -> WeightsSource:
     enums = torchvision.models.get_model_weights(spec.name)
-    wanted = "IMAGENET1K_V1" if weights == "imagenet" else weights
+    wanted = "IMAGENET1K_V1" if weights == "imagenet" else weights.removeprefix(f"{enums.__name__}.")
     if wanted not in enums.__members__:
-        close = difflib.get_close_matches(wanted, enums.__members__, n=1)
-        suggestion = f"did you mean {close[0]}? " if close and weights != "imagenet" else ""
-        raise WeightsError(f"{label}: {wanted} does not exist for this model; {suggestion}{_accepted(spec)}")
+        raise WeightsError(f"{label}: {wanted} does not exist for this model; {_accepted(spec, weights)}")
     url = enums[wanted].url
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    return WeightsSource(kind="hub", label=label, path=path, url=url, enum_name=wanted)
+    return WeightsSource(kind="hub", label=label, path=path, url=url, enum_name=enums[wanted].name)
 
 
 def _hub_tensors(source: WeightsSource, path: Path, url: str) -> OrderedDict[str, Tensor]:
@@ -243,18 +236,18 @@ def _download_timeout() -> Iterator[None]:
 
 def _packaged_file(spec: ModelSpec, label: str) -> Path:
     if spec.name not in PACKAGED:
-        raise WeightsError(f"{label}: exist for {' and '.join(PACKAGED)} alone; {_accepted(spec)}")
+        raise WeightsError(f"{label}: exist for {' and '.join(PACKAGED)} alone; {_accepted(spec, 'packaged')}")
     path = Path(str(importlib.resources.files("raybench"))) / "weights" / f"{spec.name}.safetensors"
     if not path.is_file():
         raise WeightsError(f"{label}: are missing in this installation (looked at {path}); install raybench again")
     return path
 
 
-def _accepted(spec: ModelSpec) -> str:
+def _accepted(spec: ModelSpec, instead_of: str) -> str:
     words = ["random"]
     match model_kind(spec):
         case "torchvision":
-            names = list(torchvision.models.get_model_weights(spec.name).__members__)
+            names = [member.name for member in torchvision.models.get_model_weights(spec.name)]
             words += [*(["imagenet"] if "IMAGENET1K_V1" in names else []), *names]
         case "timm":
             words.append("imagenet")
@@ -262,4 +255,6 @@ def _accepted(spec: ModelSpec) -> str:
             words.append("as-built")
         case "cifar" if spec.name in PACKAGED:
             words.append("packaged")
-    return f"give {', '.join(words)} or a path that ends with {', '.join(SUFFIXES)}"
+    close = difflib.get_close_matches(instead_of, words, n=1) if instead_of not in words else []
+    near = f"did you mean {close[0]}? " if close else ""
+    return f"{near}give {', '.join(words)} or a path that ends with {', '.join(SUFFIXES)}"
