@@ -15,7 +15,8 @@ fi
 place="$(mktemp -d)"
 trap 'rm -rf "$place"' EXIT
 
-.venv/bin/python -m build --wheel --outdir "$place/dist" . >"$place/build.log" 2>&1 || { cat "$place/build.log"; exit 1; }
+# By way of the source distribution: a wheel built in the checkout may hold modules that were removed since the last one.
+.venv/bin/python -m build --outdir "$place/dist" . >"$place/build.log" 2>&1 || { cat "$place/build.log"; exit 1; }
 .venv/bin/python -m venv "$place/venv"
 python="$place/venv/bin/python"
 if [[ -n "$borrowed" ]]; then
