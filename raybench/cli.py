@@ -46,7 +46,7 @@ def run(
 ) -> None:
     """Run an experiment, or go on with it where it was interrupted."""
     from raybench import runner
-    from raybench.report.summary import print_run
+    from raybench.output import print_run
 
     done = runner.run(
         file,
@@ -71,7 +71,7 @@ def resume(
 ) -> None:
     """Go on with an interrupted run."""
     from raybench import runner
-    from raybench.report.summary import print_run
+    from raybench.output import print_run
 
     done = runner.resume(
         run_dir, retry_failed=retry_failed, num_cpus=num_cpus, num_gpus=num_gpus, address=address, quiet=quiet
@@ -98,7 +98,7 @@ def plan(
     overrides: Overrides = None,
 ) -> None:
     """Show what a run would do, and what its test split can tell apart; start nothing."""
-    from raybench.report.summary import print_plan
+    from raybench.output import print_plan
 
     print_plan(file, run_dir, overrides or ())
 
@@ -111,7 +111,7 @@ def rank(
     output: Output = None,
 ) -> None:
     """Rank configurations by accuracy and cost."""
-    from raybench.report.summary import print_ranking
+    from raybench.output import print_ranking
 
     print_ranking(sources, by=by, output_format=output_format, output=output)
 
@@ -119,7 +119,7 @@ def rank(
 @app.command()
 def show(run_dir: RunDirectory, trial: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="Id of a trial, or its first digits.")] = None) -> None:
     """List a run's trials, or print the epochs of one."""
-    from raybench.report.summary import print_trial, print_trials
+    from raybench.output import print_trial, print_trials
 
     if trial is None:
         print_trials(run_dir)
@@ -135,7 +135,7 @@ def models(
     image_size: Annotated[int | None, typer.Option(min=8, help="Side of the images, in pixels.", show_default="the model's own")] = None,
 ) -> None:
     """Show models: depth, parameters, size, and speed measured on this machine."""
-    from raybench.report.summary import print_models
+    from raybench.output import print_models
 
     print_models(names or [], measured=measure, layers=layers, image_size=image_size)
 
@@ -147,7 +147,7 @@ def export(
     output: Annotated[Path, typer.Option(help="File to write: .safetensors, or .onnx.")],
 ) -> None:
     """Write a trial's best weights, with classes, image size and normalisation beside them."""
-    from raybench.report.summary import print_export
+    from raybench.output import print_export
 
     print_export(run_dir, trial, output)
 
@@ -159,7 +159,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
 ) -> None:
     """Say what a trained trial sees in images."""
-    from raybench.report.summary import print_predictions
+    from raybench.output import print_predictions
 
     print_predictions(run_dir, trial, images)
 
@@ -177,10 +177,9 @@ def schema() -> None:
 @app.command()
 def doctor() -> None:
     """Say what works here and what does not."""
-    from raybench.doctor import diagnose
-    from raybench.report.summary import print_checks
+    from raybench.output import print_checks
 
-    _leave(print_checks(diagnose()))
+    _leave(print_checks(Path.cwd()))
 
 
 def _leave(status: int) -> None:

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.text import Text
 
 from raybench.api import rank_source
+from raybench.doctor import can_run_quickstart, examine, render
 from raybench.experiment import load_experiment
 from raybench.foreign import load_sources
 from raybench.manifest import check_belongs
 from raybench.plan import make_plan
+from raybench.records import ModelSpec
 from raybench.report.advice import notes, sentence
 from raybench.report.tables import FORMATS, epochs_table, ranking_tables
 from raybench.report.views import models_table, plan_view, predictions_table, trials_table
@@ -107,36 +109,45 @@ def print_trial(run_dir: Path, trial_id: str) -> None:
 
 def print_models(names: Sequence[str], *, measured: bool, layers: bool, image_size: int | None) -> None:
     """Print model names, or depth, parameters, size and speed of some models, or their layers."""
-    from raybench.training import measure  # noqa: PLC0415 - imports torch: slow
+    # Imported here, as below, because torch takes seconds that a ranking does not need.
+    from raybench.training import measure  # noqa: PLC0415
+    from raybench.training.architectures import known_names  # noqa: PLC0415
 
     out = console()
     if not names:
-        out.print(Text(", ".join(measure.model_names())))
+        out.print(Text(", ".join(known_names())))
         return
+    specs = [ModelSpec(name=name, head=None) for name in names]
     if layers:
-        for name in names:
-            out.print(Text(measure.layers_text(name, image_size=image_size)))
+        for spec in specs:
+            out.print(Text(measure.layers_text(spec, image_size=image_size)), soft_wrap=True)
         return
-    out.print(models_table([measure.describe_model(name, image_size, measured=measured) for name in names]))
+    rows = [measure.model_row(spec, image_size=image_size, measured=measured) for spec in specs]
+    out.print(models_table(rows, measured=measured))
 
 
 def print_export(run_dir: Path, trial_id: str, output: Path) -> None:
     """Export a trial's weights and say what was written."""
-    from raybench.training.export import export_trial  # noqa: PLC0415 - imports torch: slow
+    from raybench.training.export import export_trial  # noqa: PLC0415
 
     exported = export_trial(run_dir, find_trial(open_run(run_dir), trial_id), output)
-    for path in exported.paths:
-        console().print(Text(f"Wrote {path}"), soft_wrap=True)
+    out = console()
+    out.print(Text(f"Wrote {exported.path} ({exported.format}) and {exported.card_path}"), soft_wrap=True)
+    out.print(Text(exported.pretrained_on), soft_wrap=True)
+    if exported.largest_difference is not None:
+        out.print(Text(f"Its outputs differ from torch's by {exported.largest_difference:.1e} at most"))
 
 
 def print_predictions(run_dir: Path, trial_id: str, images: Sequence[Path]) -> None:
     """Print what a trial sees in images."""
-    from raybench.training.predict import load_classifier  # noqa: PLC0415 - imports torch: slow
+    from raybench.training.predict import load_classifier  # noqa: PLC0415
 
     classifier = load_classifier(run_dir, find_trial(open_run(run_dir), trial_id))
-    print_renderable(predictions_table(classifier.predict(images)))
+    console().print(predictions_table(classifier.predict(images)))
 
 
-def print_renderable(renderable: RenderableType) -> None:
-    """Print a table."""
-    console().print(renderable)
+def print_checks(folder: Path) -> int:
+    """Print what works here and what does not; fail where the quickstart could not run."""
+    checks = examine(folder)
+    console().print(render(checks))
+    return DONE if can_run_quickstart(checks) else SOME_FAILED

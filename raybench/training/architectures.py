@@ -86,7 +86,7 @@ def model_kind(spec: ModelSpec) -> Kind:
     if name in torchvision_names():
         return "torchvision"
     raise ModelError(
-        f"unknown model {name!r};{_nearest(name, [*BLOCKS_PER_STAGE, *torchvision_names()])} give a torchvision "
+        f"unknown model {name!r};{_nearest(name, known_names())} give a torchvision "
         f"classification model, one of {', '.join(BLOCKS_PER_STAGE)}, timm:NAME or package.module:callable"
     )
 
@@ -95,6 +95,11 @@ def torchvision_names() -> list[str]:
     """Names of torchvision's classification models, sorted."""
     names: list[str] = torchvision.models.list_models(module=torchvision.models)
     return names
+
+
+def known_names() -> list[str]:
+    """Return the models that need no package or file of one's own: the CIFAR ResNets, then torchvision's, sorted."""
+    return [*BLOCKS_PER_STAGE, *torchvision_names()]
 
 
 def build_architecture(
