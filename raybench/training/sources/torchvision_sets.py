@@ -83,6 +83,7 @@ DEBIAN_FASHION_MNIST = (Path("/usr/share/datasets/fashion-mnist"), Path("/usr/sh
 _FASHION_MNIST_FILES = tuple(
     f"{split}-{content}" for split in ("train", "t10k") for content in ("images-idx3-ubyte", "labels-idx1-ubyte")
 )
+_REASON_LENGTH = 200
 _SAMPLES = ("samples", "_samples")
 _PATHS = ("_image_files", "_images")
 _LABELS = ("targets", "labels", "_labels", "y")
@@ -137,24 +138,26 @@ def _listing(name: str, arguments: SplitArguments, root: Path) -> Listing:
 def _open(name: str, keywords: Arguments, root: Path, *, downloads: bool) -> Any:  # noqa: ANN401 - untyped classes
     dataset_class = getattr(datasets, name)
     no_download = {"download": False} if downloads else {}
+    before = _entries(root)
     try:
         return dataset_class(root=str(root), **keywords, **no_download)
     except Exception as missing:  # the classes raise RuntimeError, FileNotFoundError and others where files are missing
-        advice = f"put the files of torchvision.datasets.{name} there, or run this once where there is a network"
+        advice = f"put the files of torchvision.datasets.{name} there"
         if not downloads:
-            raise DataError(f"torchvision:{name} cannot be read from {root} ({missing}); {advice}") from missing
-        before = _entries(root)
+            reason = _one_line(missing)
+            raise DataError(f"torchvision:{name} cannot be read from {root} ({reason}); {advice}") from missing
         try:
             return dataset_class(root=str(root), **keywords, download=True)
         except Exception as error:
             _remove_empty(root, before)
             raise DataError(
-                f"torchvision:{name} is not in {root} and could not be downloaded ({_first_line(error)}); {advice}"
+                f"torchvision:{name} is not in {root} and could not be downloaded ({_one_line(error)}); {advice}, "
+                "or run this once where there is a network"
             ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:_REASON_LENGTH] or type(error).__name__
 
 
 def _entries(root: Path) -> set[str] | None:
