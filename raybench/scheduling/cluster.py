@@ -33,6 +33,8 @@ JOIN_SECONDS = 40
 """How long Ray may take to join from there: one that does not answer as Ray would keep it busy for minutes."""
 TRY_TO_JOIN = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
 
+LEFT_BY_RAY = {"PYTHONBREAKPOINT", "RAY_AUTH_MODE"}
+"""Environment variables that ray.init sets and leaves behind."""
 LOCAL_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback only, for the processes that Ray starts
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -45,8 +47,8 @@ ADDRESS_ACCEPTED = "give HOST:PORT of the Ray head node of a cluster that this m
 @contextmanager
 def ray_session(
     *, num_cpus: int | None = None, num_gpus: int | None = None, address: str | None = None
-) -> Iterator[None]:
-    """Keep a Ray for the length of a `with` block.
+) -> Iterator[bool]:
+    """Keep a Ray for the length of a `with` block, and yield whether it ends with it.
 
     A Ray that runs in this Python process already, as in a notebook, is used and left alone. Otherwise the one at
     `address` (`HOST:PORT`, or `auto` for this machine's) is joined and left, or one is started here and ended.
@@ -64,18 +66,21 @@ def ray_session(
                 "--num-cpus, --num-gpus and --address cannot be applied: Ray runs in this Python process already; "
                 "leave them out, or call ray.shutdown() first"
             )
-        yield
+        yield False
         return
     if address is not None and declared:
         raise InputError(f"--address: {address!r} has its own CPUs and GPUs; leave --num-cpus and --num-gpus out")
+    variables = set(os.environ)
     try:
         if address is None:
             _start_here(num_cpus, num_gpus)
         else:
             _join(address)
-        yield
+        yield True
     finally:
         ray.shutdown()
+        for name in LEFT_BY_RAY - variables:
+            os.environ.pop(name, None)
 
 
 def _start_here(num_cpus: int | None, num_gpus: int | None) -> None:

@@ -80,8 +80,8 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
     _prepare_process(shared)
     trial = from_json(shared.trials[config["trial"]])
     desk = find_desk(shared.desk)
-    retries = int(ray.get(desk.begin.remote(trial.trial_id)))
-    allocation = _allocation(shared, retries=retries)
+    begun: Any = ray.get(desk.begin.remote(trial.trial_id))
+    allocation = _allocation(shared, retries=int(begun))
     history: list[EpochRecord] = []
 
     def on_epoch(record: EpochRecord) -> bool:

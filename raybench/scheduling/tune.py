@@ -34,6 +34,7 @@ TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # three files a trial, with an fsync each epoch
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours hears Ctrl-C, so that an interruption is told from an end
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # snapshots that nobody would read
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints a summary even where it is asked for nothing
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in an experiment start from the driver's working directory
 }
 PASSES = 3
@@ -107,7 +108,7 @@ def run_trials(
 
     A trial that raises gets a row with status `failed`; one whose worker is lost is started again from its
     checkpoint. `on_event` is called in this process and thread, between the trials' reports. Ctrl-C ends the run at
-    the next epochs; what was running has no row and goes on from its checkpoint in the next call.
+    once; what was running has no row and goes on from its checkpoint in the next call.
 
     Raises:
         InputError: the address does not answer, or a trial asks for more than a machine has; nothing was started.
@@ -156,9 +157,10 @@ def _run(
     decisions = [] if settings.asha is None else log.read()
     with (
         quiet_ray(),
-        ray_session(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address),
+        ray_session(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address) as ends_with_run,
         interruption.listening(),
     ):
+        interruption.at_once = ends_with_run
         share = resources.fit(settings.resources, resources.nodes())
         with open_desk(None if settings.asha is None else log.path) as desk:
             shared = Shared(

@@ -1,0 +1,191 @@
+"""Trials with fixed losses in the place of training, which write real rows.
+
+What a trial does stands in `fakes.json` in the run directory: its losses and what happens to it. What it saw goes
+to `seen/`, one file a start.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from raybench.records import (
+    Allocation,
+    DatasetSpec,
+    EpochRecord,
+    ModelSpec,
+    Phase,
+    Status,
+    Strategy,
+    TrainingSettings,
+    Trial,
+    TrialResult,
+)
+from raybench.results import read_trial, write_trial
+
+EXECUTE = f"{__name__}:run"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Script:
+    """What a trial does."""
+
+    losses: tuple[float, ...] = (1.0,)
+    """Val loss of each epoch."""
+    wait_for_started: int = 0
+    """Starts that must have been seen before the first epoch."""
+    wait_for_file: str | None = None
+    """File in the run directory before which the trial does not get beyond its first epoch."""
+    raises: bool = False
+    """In the second epoch."""
+    kills: int = 0
+    """Starts that end with the process killing itself before the second epoch."""
+
+
+def make_trial(trial_id: str, *, train_size: int = 833, seed: int = 0, epochs: Sequence[int] = (4,)) -> Trial:
+    """Return a trial with a phase for each entry of `epochs`."""
+    phases = tuple(
+        Phase(
+            train="all",
+            optimizer="adam",
+            learning_rate=0.001,
+            weight_decay=0.0,
+            momentum=0.0,
+            schedule="none",
+            step_epochs=1,
+            step_factor=0.1,
+            warmup_epochs=0,
+            epochs=count,
+            patience=count,
+        )
+        for count in epochs
+    )
+    return Trial(
+        trial_id=trial_id,
+        dataset=DatasetSpec(
+            name="fake", source="digits", root=None, image_size=16, val_size=None, on_bad_image="error"
+        ),
+        train_size=train_size,
+        model=ModelSpec(name=trial_id, head=None),
+        weights="random",
+        strategy=Strategy(name="fine-tune", augmentation="none", phases=phases),
+        training=TrainingSettings(
+            batch_size=32, label_smoothing=0.0, class_weights="none", precision="float32", deterministic=True
+        ),
+        seed=seed,
+    )
+
+
+def write_scripts(run_dir: Path, scripts: dict[str, Script]) -> None:
+    """Say what each trial does."""
+    text = json.dumps({trial_id: asdict(script) for trial_id, script in scripts.items()})
+    (run_dir / "fakes.json").write_text(text, encoding="utf-8")
+
+
+def starts(run_dir: Path) -> list[dict[str, Any]]:
+    """Return what the starts of trials saw, in their order."""
+    seen = [json.loads(path.read_text(encoding="utf-8")) for path in (run_dir / "seen").glob("*.json")]
+    return sorted(seen, key=lambda entry: float(entry["begin"]))
+
+
+def run(trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: Callable[[EpochRecord], bool]) -> TrialResult:
+    """Go through the losses that the run directory gives the trial."""
+    existing = read_trial(run_dir, trial.trial_id)
+    if existing is not None:
+        return existing
+    text = (run_dir / "fakes.json").read_text(encoding="utf-8")
+    script = Script(**json.loads(text)[trial.trial_id])
+    begin = time.time()
+    note = _note(run_dir, trial, allocation)
+    _wait(lambda: len(list((run_dir / "seen").glob("*.json"))) >= script.wait_for_started)
+    history: list[EpochRecord] = []
+    status = Status.COMPLETED
+    for index, loss in enumerate(script.losses):
+        if index == 1:
+            _meet_fate(run_dir, trial, script)
+        history.append(_record(trial, index + 1, loss))
+        if on_epoch(history[-1]):
+            status = Status.STOPPED
+            break
+        if index == 0 and script.wait_for_file is not None:
+            _wait((run_dir / script.wait_for_file).exists)
+    best = min(history, key=lambda record: record.val_loss)
+    result = TrialResult(
+        trial_id=trial.trial_id,
+        dataset=trial.dataset.name,
+        train_size=trial.train_size,
+        model=trial.model.name,
+        weights=trial.weights,
+        strategy=trial.strategy.name,
+        augmentation=trial.strategy.augmentation,
+        seed=trial.seed,
+        status=status,
+        epochs_run=len(history),
+        best_epoch=best.epoch,
+        val_loss=best.val_loss,
+        val_accuracy=best.val_accuracy,
+        test_accuracy=best.val_accuracy,
+        retries=allocation.retries,
+    )
+    write_trial(run_dir, result, history, None)
+    note.write_text(json.dumps({**json.loads(note.read_text(encoding="utf-8")), "begin": begin, "end": time.time()}))
+    return result
+
+
+def _note(run_dir: Path, trial: Trial, allocation: Allocation) -> Path:
+    folder = run_dir / "seen"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{trial.trial_id}-{time.time_ns()}.json"
+    seen = {
+        "trial_id": trial.trial_id,
+        "begin": time.time(),
+        "pid": os.getpid(),
+        "gpu_ids": ray.get_gpu_ids(),
+        "visible_gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "directory": str(Path.cwd()),
+        **asdict(allocation),
+    }
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(seen), encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def _wait(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("what the trial waited for did not happen")
+        time.sleep(0.01)
+
+
+def _meet_fate(run_dir: Path, trial: Trial, script: Script) -> None:
+    if script.raises:
+        raise ValueError("the images of this trial are cursed")
+    begun = len(list((run_dir / "seen").glob(f"{trial.trial_id}-*.json")))
+    if begun <= script.kills:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _record(trial: Trial, epoch: int, loss: float) -> EpochRecord:
+    bounds = [
+        sum(phase.epochs for phase in trial.strategy.phases[:count]) for count in range(len(trial.strategy.phases))
+    ]
+    return EpochRecord(
+        trial_id=trial.trial_id,
+        phase=sum(epoch > bound for bound in bounds),
+        epoch=epoch,
+        train_loss=loss,
+        train_accuracy=0.5,
+        val_loss=loss,
+        val_accuracy=1 / (1 + loss),
+        learning_rate=0.001,
+        epoch_seconds=0.01,
+        images_per_second=100.0,
+    )

@@ -1,0 +1,87 @@
+"""What trials ask for, held against what there is."""
+
+import math
+
+import pytest
+
+from raybench.errors import ExperimentError, InputError
+from raybench.records import ResourceRequest
+from raybench.scheduling.resources import Node, Share, check_declared, check_request, fit
+from raybench.scheduling.tune import Settings, check_settings
+
+LAPTOP = Node(cpus=2, gpus=0)
+BOX = Node(cpus=8, gpus=2)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "cpu", "machines", "share"),
+    [
+        (None, 1, [LAPTOP], Share(cpu=1, gpu=0)),
+        (None, 1, [BOX], Share(cpu=1, gpu=1)),
+        (None, 1, [LAPTOP, BOX], Share(cpu=1, gpu=1)),
+        (0, 1, [BOX], Share(cpu=1, gpu=0)),
+        (0.25, 1, [BOX], Share(cpu=1, gpu=0.25)),
+        (1 / 3, 1.5, [BOX], Share(cpu=1.5, gpu=0.3333)),
+        (0.3, 0.7, [BOX], Share(cpu=0.7, gpu=0.3)),
+        (2, 8, [BOX], Share(cpu=8, gpu=2)),
+    ],
+)
+def test_share_of_each_trial(gpu: float | None, cpu: float, machines: list[Node], share: Share) -> None:
+    assert fit(ResourceRequest(gpu=gpu, cpu=cpu), machines) == share
+
+
+@pytest.mark.parametrize(("cpu", "threads"), [(0.25, 1), (1, 1), (1.9, 1), (4, 4)])
+def test_threads_are_whole_cores_and_at_least_one(cpu: float, threads: int) -> None:
+    assert Share(cpu=cpu, gpu=0).threads == threads
+
+
+@pytest.mark.parametrize(
+    ("gpu", "cpu", "machines", "message"),
+    [
+        (
+            3,
+            1,
+            [BOX],
+            r"resources\.gpu: 3 is more than the 2 that one machine has here; give a number up to 2, or auto",
+        ),
+        (2, 1, [Node(cpus=8, gpus=1)] * 2, r"resources\.gpu: 2 is more than the 1 that one machine has here"),
+        (0.5, 1, [LAPTOP], r"resources\.gpu: 0\.5 is more than there is: no GPU was found; give 0 or auto"),
+        (1.5, 1, [BOX], r"resources\.gpu: 1\.5 is more than one GPU with a fraction; give a fraction up to 1"),
+        (-1, 1, [BOX], r"resources\.gpu: -1 is not accepted"),
+        (math.nan, 1, [BOX], r"resources\.gpu: nan is not accepted"),
+        (0.00001, 1, [BOX], r"resources\.gpu: 1e-05 is not accepted"),
+        (
+            0,
+            3,
+            [LAPTOP],
+            r"resources\.cpu: 3 is more than the 2 cores that one machine has here; give a number up to 2",
+        ),
+        (0, 0, [LAPTOP], r"resources\.cpu: 0 is not accepted"),
+        (0, -1, [LAPTOP], r"resources\.cpu: -1 is not accepted"),
+        (0, math.inf, [LAPTOP], r"resources\.cpu: inf is not accepted"),
+        (1, 8, [Node(cpus=8, gpus=0), Node(cpus=2, gpus=1)], r"resources: no single machine has 1 GPUs and 8 cores"),
+    ],
+)
+def test_what_no_machine_can_give_is_refused_by_key_and_value(
+    gpu: float, cpu: float, machines: list[Node], message: str
+) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        fit(ResourceRequest(gpu=gpu, cpu=cpu), machines)
+
+
+@pytest.mark.parametrize(
+    ("num_cpus", "num_gpus", "message"),
+    [(0, None, "--num-cpus: 0 is not accepted"), (None, -1, "--num-gpus: -1 is not accepted")],
+)
+def test_counts_that_no_machine_has_are_refused(num_cpus: int | None, num_gpus: int | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_declared(num_cpus=num_cpus, num_gpus=num_gpus)
+
+
+def test_a_request_is_held_against_declared_counts_before_anything_starts() -> None:
+    request = ResourceRequest(gpu=4, cpu=1)
+    check_request(request)
+    check_settings(Settings(asha=None, resources=request))
+    check_settings(Settings(asha=None, resources=request, num_cpus=2))
+    with pytest.raises(ExperimentError, match=r"resources\.gpu: 4 is more than the 2"):
+        check_settings(Settings(asha=None, resources=request, num_gpus=2))
