@@ -1,0 +1,307 @@
+"""What `plan`, `models`, `show` and `predict` print."""
+
+import io
+import math
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from rich.console import Console, RenderableType
+
+from raybench.experiment import parse_experiment
+from raybench.plan import Plan, make_plan
+from raybench.records import DatasetFacts, Facts, ResourceRequest, Status, TrialResult, WeightsFacts
+from raybench.report.views import models_table, plan_view, predictions_table, trials_table
+from raybench.results import RESULTS_SCHEMA
+from raybench.training.measure import ModelRow, Speed
+from raybench.training.models import ModelFacts
+from raybench.training.predict import ClassProbability, Prediction
+
+NOTE = "48 of 48 backbone tensors from resnet8.safetensors, pretrained on fashion-mnist"
+SPEED = Speed(
+    training_images_per_second=15.54,
+    inference_images_per_second=240.8,
+    inference_latency_seconds=0.02742,
+    training_batch_size=32,
+    inference_batch_size=32,
+    threads=2,
+    accelerator="cpu",
+)
+RESNET18 = ModelFacts(
+    model="resnet18", depth=18, parameters=11_689_512, trainable_parameters=11_689_512, model_bytes=46_796_608
+)
+
+
+def shown(renderable: RenderableType, width: int = 80) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(renderable)
+    return console.export_text()
+
+
+def words(renderable: RenderableType, width: int = 80) -> str:
+    """Everything that is shown, on one line."""
+    return " ".join(shown(renderable, width).split())
+
+
+def facts_with(**changes: object) -> Facts:
+    dataset = DatasetFacts(
+        name="flowers",
+        fingerprint="f",
+        classes=("daisy", "rose"),
+        train_images=300,
+        val_images=40,
+        test_images=300,
+        train_class_counts=(290, 10),
+    )
+    return Facts(
+        datasets={"flowers": replace(dataset, **changes)},  # type: ignore[arg-type]
+        weights={
+            "resnet8 random": WeightsFacts(model="resnet8", weights="random", digest="random"),
+            "resnet8 packaged": WeightsFacts(model="resnet8", weights="packaged", digest="d", note=NOTE),
+        },
+    )
+
+
+def plan_of(facts: Facts, **keys: object) -> Plan:
+    experiment = parse_experiment(
+        {
+            "name": "which-flower",
+            "datasets": [{"name": "flowers", "source": "digits", "image_size": 16, "train_sizes": [100, "all"]}],
+            "models": ["resnet8"],
+            "weights": ["random", "packaged"],
+            "strategies": ["linear-probe", "fine-tune"],
+            "seeds": [0, 1, 2],
+            "training": {"epochs": 10},
+            **keys,
+        },
+        "which-flower.yaml",
+    )
+    return make_plan(experiment, facts, Path("nowhere"))
+
+
+def results_of(*rows: dict[str, object]) -> pd.DataFrame:
+    usual = TrialResult(
+        trial_id="0123456789ab",
+        dataset="flowers",
+        train_size=100,
+        model="resnet8",
+        weights="packaged",
+        strategy="linear-probe+augment",
+        augmentation="flip",
+        seed=0,
+        status=Status.COMPLETED,
+        epochs_run=12,
+        val_accuracy=0.91,
+        test_accuracy=0.8765,
+        train_seconds=125.0,
+    )
+    records = [asdict(replace(usual, **row)) for row in rows]  # type: ignore[arg-type]
+    frame: pd.DataFrame = pa.Table.from_pylist(records, schema=RESULTS_SCHEMA).to_pandas()
+    return frame
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_plan_says_what_would_run_on_what(width: int) -> None:
+    facts = facts_with()
+    text = words(plan_view(plan_of(facts), facts), width)
+    for said in (
+        "Plan of which-flower",
+        "24: 8 configurations with 3 seeds (0, 1, 2)",
+        "nothing yet",
+        "at most 240 epochs",
+        "300 train · 40 val · 300 test",
+        "100, 300",
+        "2; training images of daisy: 290, rose: 10",
+        "accuracies that differ by 7.9 percentage points or more (near 90 %, with 300 test images)",
+        f"resnet8 packaged {NOTE}",
+        "drawn anew for each seed: resnet8",
+    ):
+        assert said in text
+    assert "…" not in text
+
+
+def test_a_plan_counts_what_is_done_and_how_failed_trials_are_trained_again() -> None:
+    facts = facts_with()
+    plan = replace(
+        plan_of(facts), done={Status.COMPLETED: 4, Status.STOPPED: 2, Status.FAILED: 1, Status.UNFINISHED: 3}
+    )
+    text = words(plan_view(plan, facts))
+    assert "4 completed, 2 stopped and 1 failed; 17 to go" in text
+    assert "--retry-failed" in text
+    assert "retry" not in words(plan_view(replace(plan, done={Status.COMPLETED: 24}), facts))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "cpu", "said"),
+    [
+        (None, 1.0, "1 CPU core and a whole GPU, or none where there is none"),
+        (0.0, 2.0, "2 CPU cores and no GPU"),
+        (0.25, 0.5, "0.5 CPU cores and 0.25 of a GPU"),
+        (1.0, 1.0, "1 CPU core and 1 GPU"),
+        (2.0, 4.0, "4 CPU cores and 2 GPUs"),
+    ],
+)
+def test_a_plan_says_what_each_trial_asks_for(gpu: float | None, cpu: float, said: str) -> None:
+    facts = facts_with()
+    plan = replace(plan_of(facts), request=ResourceRequest(gpu=gpu, cpu=cpu))
+    assert f"each asks for {said} Dataset" in words(plan_view(plan, facts))
+
+
+def test_a_plan_says_who_may_stop_whom() -> None:
+    facts = facts_with()
+    assert "patience alone" in words(plan_view(plan_of(facts, scheduler="none"), facts))
+    with_asha = plan_of(facts, scheduler={"asha": {"grace_period": 2}})
+    assert "within 6 groups trials that fall behind the others (ASHA)" in words(plan_view(with_asha, facts))
+
+
+def test_a_plan_warns_of_what_would_mislead() -> None:
+    facts = facts_with(
+        test_images=None,
+        warnings=("class 'rose' has 10 images",),
+        skipped_images=("a.jpg", "b.jpg", "c.jpg", "d.jpg"),
+    )
+    text = words(plan_view(plan_of(facts), facts))
+    assert "no test split: configurations are ranked by val accuracy" in text
+    assert "note class 'rose' has 10 images" in text
+    assert "left out 4 unreadable images: a.jpg, b.jpg, c.jpg and 1 more" in text
+
+
+def test_many_classes_are_summed_up() -> None:
+    classes = tuple(f"kind {index}" for index in range(20))
+    facts = facts_with(classes=classes, train_class_counts=tuple(range(5, 25)))
+    text = words(plan_view(plan_of(facts), facts))
+    assert "20; 5 (kind 0) to 24 (kind 19), median 14.5 training images" in text
+
+
+def test_a_test_split_too_small_for_any_gap_says_so() -> None:
+    facts = facts_with(test_images=1)
+    plan = plan_of(facts)
+    plan = replace(plan, datasets=(replace(plan.datasets[0], detectable_gap=math.nan),))
+    assert "nothing: 1 test image cannot tell two accuracies apart" in words(plan_view(plan, facts))
+
+
+def test_models_are_shown_with_their_size_and_measured_speed() -> None:
+    row = ModelRow(facts=RESNET18, image_size=224, speed=SPEED)
+    header, *_ = [line for line in shown(models_table([row], measured=True), 120).splitlines() if "model" in line]
+    assert header.split() == (
+        [
+            "model",
+            "px",
+            "depth",
+            "parameters",
+            "size",
+            "MB",
+            "training",
+            "images/s",
+            "inference",
+            "images/s",
+            "latency",
+            "ms",
+        ]
+    )
+    text = words(models_table([row], measured=True), 120)
+    assert "resnet18 224 18 11.7M 46.8 15.5 241 27.4 Measured on cpu with 2 CPU threads" in text
+    unmeasured = words(models_table([replace(row, speed=None)], measured=False))
+    assert unmeasured == "model px depth parameters size MB resnet18 224 18 11.7M 46.8"
+
+
+def test_no_column_of_models_is_cut_at_80_columns() -> None:
+    row = ModelRow(facts=RESNET18, image_size=224, speed=SPEED)
+    assert "…" not in shown(models_table([row], measured=True), 80)
+
+
+def test_unknown_speeds_and_smaller_batches_are_explained() -> None:
+    slow = replace(SPEED, training_batch_size=4)
+    large = replace(SPEED, training_images_per_second=None, training_batch_size=2)
+    rows = [
+        ModelRow(facts=RESNET18, image_size=224, speed=SPEED),
+        ModelRow(facts=replace(RESNET18, model="vgg16"), image_size=224, speed=slow),
+        ModelRow(facts=replace(RESNET18, model="vit_h_14"), image_size=224, speed=large),
+    ]
+    text = words(models_table(rows, measured=True))
+    assert "vit_h_14 224 18 11.7M 46.8 - 241" in text
+    assert "do not fit into the free memory" in text
+    assert text.endswith("so that measuring ends soon: vgg16 4.")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "model_bytes", "said"),
+    [(75_290, 304_000, "75.3k 0.3"), (632_045_800, 2_528_183_200, "632.0M 2528.2"), (31, 124, "31 0.00012")],
+)
+def test_sizes_keep_digits_that_say_something(parameters: int, model_bytes: int, said: str) -> None:
+    facts = replace(RESNET18, parameters=parameters, model_bytes=model_bytes)
+    assert said in words(models_table([ModelRow(facts=facts, image_size=32, speed=None)], measured=False))
+
+
+def test_trials_are_listed_by_dataset_and_size_with_errors_below() -> None:
+    results = results_of(
+        {},
+        {"trial_id": "b" * 12, "status": Status.FAILED, "error": "Traceback\n  File x\nValueError: odd\n",
+         "val_accuracy": None, "test_accuracy": None, "epochs_run": None, "train_seconds": None},
+        {"trial_id": "c" * 12, "train_size": 300, "status": Status.STOPPED},
+    )  # fmt: skip
+    text = shown(trials_table(results), 100)
+    lines = text.splitlines()
+    assert lines[0].strip() == "flowers · 100 training images"
+    row = "0123456789ab resnet8 packaged linear-probe+augment 0 completed 0.9100 0.8765 12 2:05"
+    assert " ".join(lines[2].split()) == row
+    assert lines[3].split()[-5:] == ["failed", "-", "-", "-", "-"]
+    assert f"{'b' * 12} failed: ValueError: odd" in text
+    assert text.index("flowers · 300 training images") > text.index("bbbbbbbbbbbb")
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_trials_keep_their_ids_and_numbers_whole(width: int) -> None:
+    text = shown(
+        trials_table(results_of({"model": "package.module:long_callable_name", "status": Status.UNFINISHED})), width
+    )
+    for whole in ("0123456789ab", "unfinished", "0.9100", "0.8765", "2:05"):
+        assert whole in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+
+
+def test_a_run_without_trials_says_so() -> None:
+    assert words(trials_table(results_of())) == "No trials."
+
+
+def test_predictions_name_class_probability_and_what_comes_next() -> None:
+    prediction = Prediction(
+        path=Path("images/one.jpg"),
+        class_name="rose",
+        probability=0.93,
+        top=(
+            ClassProbability(name="rose", probability=0.93),
+            ClassProbability(name="daisy", probability=0.07),
+        ),
+    )
+    assert "images/one.jpg rose 0.930 daisy 0.070" in words(predictions_table([prediction]))
+
+
+def test_names_are_never_taken_for_markup_or_control_sequences() -> None:
+    evil = "[red]x[/red]\x1b[31m"
+    facts = facts_with(classes=(evil, "rose"), warnings=(evil,), skipped_images=(evil,))
+    weights = {"m w": WeightsFacts(model=evil, weights="packaged", digest="d", note=evil)}
+    top = (ClassProbability(name=evil, probability=0.6), ClassProbability(name=evil, probability=0.4))
+    row = ModelRow(facts=replace(RESNET18, model=evil), image_size=8, speed=None)
+    failed = results_of({"dataset": evil, "model": evil, "status": Status.FAILED, "error": evil})
+    prediction = Prediction(path=Path(evil), class_name=evil, probability=0.6, top=top)
+    views = {
+        "plan": (plan_view(plan_of(facts), replace(facts, weights=weights)), 5),
+        "models": (models_table([row], measured=False), 1),
+        "trials": (trials_table(failed), 3),
+        "predictions": (predictions_table([prediction]), 3),
+    }
+    for name, (view, times) in views.items():
+        text = shown(view, 200)
+        assert text.count("[red]x[/red]?[31m") == times, name
+        assert "\x1b" not in text
+
+
+def test_showing_a_run_does_not_load_torch() -> None:
+    code = "import sys, raybench.report.views; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
