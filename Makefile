@@ -47,7 +47,7 @@ $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "raybench needs Python 3.11 or later; $(PYTHON) is '$$($(PYTHON) --version 2>&1)'." >&2; \
 	  echo "Name another one, for instance: make PYTHON=python3.12 $(firstword $(MAKECMDGOALS))" >&2; exit 1; }
-	@echo "Setting up .venv: torch and its CUDA libraries are about 6 GB on Linux, so the first time takes some minutes."
+	@echo "Setting up .venv: torch and its CUDA libraries are about 7 GB on Linux, so the first time takes some minutes."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { \
 	  echo "No environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; rm -rf .venv; exit 1; }
 	$(BIN)/python -m pip install -e '.[dev]'

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Build the wheel, install it into an empty environment, and run the built-in experiment from outside the checkout.
 #
-#   tests/check_wheel.sh                   installs everything the wheel asks for: about 6 GB, removed at the end
+#   tests/check_wheel.sh                   installs everything the wheel asks for: about 7 GB, removed at the end
 #   tests/check_wheel.sh --borrow .venv    takes the other packages from an environment that has them: no downloads;
 #                                          that the wheel asks for all it imports is then left to tests/test_project.py
 set -euo pipefail
