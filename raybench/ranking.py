@@ -70,7 +70,7 @@ HIGHER_IS_BETTER: dict[str, bool] = {
 }
 """What a ranking can be ordered by, and in which direction."""
 
-ABSENT: dict[str, object] = {
+ABSENT: dict[str, str | int | None] = {
     "dataset": "",
     "train_size": None,
     "weights": None,
@@ -139,6 +139,8 @@ def _prepared(results: pd.DataFrame, by: str | None) -> pd.DataFrame:
     for name, value in ABSENT.items():
         if name not in trials:
             trials[name] = pd.Series([value] * len(trials), trials.index, dtype=object)
+        elif value is not None:
+            trials[name] = trials[name].fillna(value)
     trials = trials.astype({"train_size": "Int64"})
     for column in HIGHER_IS_BETTER:
         trials[column] = pd.to_numeric(trials[column]).astype(float) if column in results else np.nan

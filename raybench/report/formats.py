@@ -17,7 +17,7 @@ FORMULA_STARTS = ("=", "+", "-", "@")
 
 def is_missing(value: object) -> bool:
     """Whether a cell of a DataFrame holds nothing: None, NaN or pandas.NA."""
-    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
 def accuracy_text(value: object, low: object = None, high: object = None, digits: int = 4) -> str:
@@ -48,14 +48,14 @@ def duration_text(seconds: object) -> str:
     if is_missing(seconds):
         return MISSING
     exact = float(str(seconds))
-    if exact < SHORT_SECONDS:
+    if round(exact, 1) < SHORT_SECONDS:
         return f"{exact:.1f} s"
     whole = round(exact)
     if whole < SECONDS_PER_MINUTE:
         return f"{whole} s"
     if whole < SECONDS_PER_HOUR:
         return f"{whole // SECONDS_PER_MINUTE} min {whole % SECONDS_PER_MINUTE} s"
-    minutes = round(exact / SECONDS_PER_MINUTE)
+    minutes = round(whole / SECONDS_PER_MINUTE)
     return f"{minutes // SECONDS_PER_MINUTE} h {minutes % SECONDS_PER_MINUTE} min"
 
 
@@ -64,7 +64,7 @@ def clock_text(seconds: object) -> str:
     if is_missing(seconds):
         return MISSING
     exact = float(str(seconds))
-    if exact < SHORT_SECONDS:
+    if round(exact, 1) < SHORT_SECONDS:
         return f"{exact:.1f} s"
     minutes, rest = divmod(round(exact), SECONDS_PER_MINUTE)
     hours, minutes = divmod(minutes, SECONDS_PER_MINUTE)
@@ -95,7 +95,7 @@ def safe_cell(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = safe_text(value)
-    return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text
+    return f"'{text}" if value.lstrip().startswith(FORMULA_STARTS) else text
 
 
 def joined(names: list[str]) -> str:

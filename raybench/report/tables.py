@@ -159,7 +159,8 @@ class _Layout:
 
     columns: tuple[Column, ...]
     narrow: bool
-    """Fewer digits, short headers, names on two lines."""
+    """Short headers, names on two lines."""
+    digits: int
 
     @property
     def gap(self) -> int:
@@ -170,7 +171,7 @@ class _Layout:
         return column.narrow_header if self.narrow else column.header
 
     def cell(self, column: Column, row: pd.Series) -> str:
-        text = column.text(row, NARROW_DIGITS if self.narrow else DIGITS)
+        text = column.text(row, self.digits)
         return _broken(text) if self.narrow and column.is_name else text
 
     def width(self, group: pd.DataFrame) -> int:
@@ -294,11 +295,12 @@ def _ranking_table(group: pd.DataFrame, width: int) -> Table:
 
 def _layouts(columns: tuple[Column, ...]) -> Iterator[_Layout]:
     """From the roomiest to the narrowest."""
-    yield _Layout(columns=columns, narrow=False)
-    yield _Layout(columns=columns, narrow=True)
+    yield _Layout(columns=columns, narrow=False, digits=DIGITS)
+    yield _Layout(columns=columns, narrow=True, digits=DIGITS)
+    yield _Layout(columns=columns, narrow=True, digits=NARROW_DIGITS)
     for name in FIRST_TO_GO:
         columns = tuple(column for column in columns if column.name != name)
-        yield _Layout(columns=columns, narrow=True)
+        yield _Layout(columns=columns, narrow=True, digits=NARROW_DIGITS)
 
 
 def _title(group: pd.DataFrame, in_title: list[str] | tuple[str, ...]) -> str:

@@ -1,0 +1,96 @@
+from typing import Any
+
+import pandas as pd
+
+from raybench.ranking import rank
+from raybench.report.advice import notes, sentence
+
+
+def trial(model: str, **columns: Any) -> dict[str, Any]:  # noqa: ANN401, any cell
+    row = {"dataset": "digits", "train_size": 100, "model": model, "weights": "random", "strategy": "lp-ft"}
+    return row | {"test_accuracy": 0.9, "val_accuracy": 0.9, "train_seconds": 140.0} | columns
+
+
+def advice(*trials: dict[str, Any], **options: Any) -> str:  # noqa: ANN401, passed on
+    return sentence(rank(pd.DataFrame(trials), **options))
+
+
+def test_pick_is_named_with_accuracy_interval_and_cost() -> None:
+    seeds = [
+        trial("resnet8", seed=seed, test_accuracy=0.9 + seed / 100, standalone_cost_usd=0.0016) for seed in range(3)
+    ]
+    text = advice(*seeds, test_images=300)
+    assert text.startswith("Pick for digits, 100 training images: resnet8 lp-ft, test accuracy 0.9100 (95 % interval ")
+    assert "over 3 seeds), 2 min 20 s of training, $0.0016." in text
+
+
+def test_one_seed_is_not_passed_off_as_more() -> None:
+    assert "over test images only)" in advice(trial("a"), test_images=300)
+    assert "(no interval), 2 min 20 s of training, cost unknown. How far chance" in advice(trial("a"))
+
+
+def test_what_cannot_be_told_apart_is_named() -> None:
+    close = [
+        trial("a", test_accuracy=0.91, val_accuracy=0.95),
+        trial("b", test_accuracy=0.90),
+        trial("c", test_accuracy=0.2),
+    ]
+    text = advice(*close, test_images=300)
+    assert text.endswith("Cannot be told apart from it: b lp-ft.")
+
+
+def test_pick_that_is_not_first_on_test_is_compared_with_the_first() -> None:
+    close = [trial("a", test_accuracy=0.91), trial("b", test_accuracy=0.90, val_accuracy=0.95), trial("c")]
+    text = advice(*close, test_images=300)
+    assert text.endswith("It cannot be told apart from a lp-ft (0.9100); nor can c lp-ft.")
+    assert advice(*close[:2], test_images=300).endswith("It cannot be told apart from a lp-ft (0.9100).")
+
+
+def test_pick_that_test_says_is_worse_is_said_to_be() -> None:
+    text = advice(trial("a", test_accuracy=0.9), trial("b", test_accuracy=0.5, val_accuracy=0.95), test_images=300)
+    assert text.endswith("a lp-ft scored higher on test, by more than chance explains.")
+
+
+def test_pick_that_stands_apart_is_said_to() -> None:
+    text = advice(trial("a"), trial("b", test_accuracy=0.2, val_accuracy=0.2), test_images=300)
+    assert text.endswith("It stands apart from all others that completed.")
+    assert "stands apart" not in advice(trial("a"), test_images=300)
+
+
+def test_long_lists_are_counted() -> None:
+    text = advice(*(trial(f"m{i}") for i in range(9)), test_images=300)
+    assert text.endswith("m1 lp-ft, m2 lp-ft, m3 lp-ft and 5 more.")
+
+
+def test_weights_are_named_where_they_differ() -> None:
+    text = advice(trial("a", weights="packaged"), trial("a", test_accuracy=0.1, val_accuracy=0.1))
+    assert "a lp-ft on packaged weights, test accuracy" in text
+
+
+def test_nothing_complete_gives_no_pick() -> None:
+    assert advice(trial("a", status="stopped")).startswith("No pick for digits, 100 training images: ")
+
+
+def test_untuned_learning_rates_are_called_that() -> None:
+    ranking = rank(pd.DataFrame([trial("a")]))
+    assert sentence(ranking, untuned=True).endswith("Untuned: learning rates were fixed by hand.")
+    assert "ntuned" not in sentence(ranking)
+
+
+def test_pick_without_test_or_val_accuracy_says_what_it_rests_on() -> None:
+    assert "val accuracy 0.9000 (no test accuracy)" in advice(trial("a", test_accuracy=None))
+    assert "picked on test accuracy" in advice(trial("a", val_accuracy=None))
+
+
+def test_table_without_dataset_size_and_time_still_reads_well() -> None:
+    text = advice({"model": "a", "test_accuracy": 0.9})
+    assert text.startswith("Pick: a, test accuracy 0.9000 (no interval), cost unknown.")
+
+
+def test_notes_say_what_the_ranking_had_to_do_without() -> None:
+    complete = [trial("a", seed=seed, standalone_cost_usd=0.1) for seed in range(2)]
+    assert notes(rank(pd.DataFrame(complete), test_images=300)) == []
+    lacking = [trial("a", test_accuracy=None), trial("b", test_accuracy=None, status="stopped")]
+    said = " ".join(notes(rank(pd.DataFrame(lacking))))
+    for what in ("No test accuracy", "One seed", "No number of images", "come last", "Cost in USD is unknown"):
+        assert what in said

@@ -1,0 +1,83 @@
+import math
+
+import pandas as pd
+import pytest
+
+from raybench.report.formats import (
+    accuracy_text,
+    clock_text,
+    count_text,
+    duration_text,
+    is_missing,
+    joined,
+    number_text,
+    safe_cell,
+    safe_text,
+    usd_text,
+)
+
+
+@pytest.mark.parametrize("value", [None, math.nan, pd.NA, pd.NaT])
+def test_missing_is_missing_however_it_is_written(value: object) -> None:
+    assert is_missing(value)
+    for text in (accuracy_text, number_text, count_text, duration_text, clock_text, usd_text):
+        assert text(value) == "-"
+    assert safe_text(value) == ""
+
+
+@pytest.mark.parametrize("value", [0, 0.0, "", False, "nan"])
+def test_zero_and_empty_are_not_missing(value: object) -> None:
+    assert not is_missing(value)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words", "clock"),
+    [
+        (0, "0.0 s", "0.0 s"),
+        (9.94, "9.9 s", "9.9 s"),
+        (9.99, "10 s", "0:10"),
+        (42.4, "42 s", "0:42"),
+        (59.7, "1 min 0 s", "1:00"),
+        (140, "2 min 20 s", "2:20"),
+        (3599.7, "1 h 0 min", "1:00:00"),
+        (3900, "1 h 5 min", "1:05:00"),
+    ],
+)
+def test_durations_read_as_people_say_them(seconds: float, words: str, clock: str) -> None:
+    assert duration_text(seconds) == words
+    assert clock_text(seconds) == clock
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"),
+    [(0, "$0.00"), (3.2, "$3.20"), (0.5, "$0.50"), (0.0016, "$0.0016"), (0.00031, "$0.00031"), (2e-6, "$2e-06")],
+)
+def test_costs_keep_two_significant_digits(usd: float, text: str) -> None:
+    assert usd_text(usd) == text
+
+
+def test_accuracy_carries_half_its_interval() -> None:
+    assert accuracy_text(0.8012, 0.734, 0.8548) == "0.8012 ±0.060"
+    assert accuracy_text(0.8012, 0.734, 0.8548, digits=3) == "0.801 ±0.06"
+    assert accuracy_text(0.8012, 0.7, None) == "0.8012"
+
+
+def test_means_of_counts_keep_a_decimal() -> None:
+    assert [count_text(12.0), count_text(12.33), count_text(12.33, 0)] == ["12", "12.3", "12"]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@sum", "  =1", "\t=1", "\r=1", "\n@x"])
+def test_cell_is_no_formula(text: str) -> None:
+    assert str(safe_cell(text))[0] not in "=+-@\t\r\n "
+
+
+def test_harmless_cells_stay_as_they_are() -> None:
+    assert [safe_cell(value) for value in ("resnet18", "lp-ft", -1.5, None)] == ["resnet18", "lp-ft", -1.5, None]
+
+
+def test_control_characters_are_made_visible() -> None:
+    assert safe_text("a\x1b[31mb\nc") == "a?[31mb?c"
+
+
+def test_names_are_listed_as_in_a_sentence() -> None:
+    assert [joined(["a"]), joined(["a", "b"]), joined(["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
