@@ -117,8 +117,8 @@ def load_sources(paths: Sequence[str | Path]) -> Source:
         results = results[results["trial_id"].isna() | ~results.duplicated("trial_id")]
     key = [name for name in ("dataset", "train_size", "model", "weights", "strategy", "seed") if name in results]
     clash = results.duplicated(key, keep=False)
-    suffix = results["_source"].map(lambda name: f" @{name}")
-    results["strategy"] = results["strategy"].fillna("").where(~clash, results["strategy"].fillna("") + suffix)
+    names = results["strategy"].fillna("")
+    results["strategy"] = names.where(~clash, (names + " @" + results["_source"]).str.strip())
     predictions = [source.predictions for source in sources if source.predictions is not None]
     return Source(
         kind=sources[0].kind,

@@ -192,3 +192,9 @@ def test_run_and_published_table_are_ranked_together(tmp_path: Path) -> None:
     text = "dataset,train_size,model,test_accuracy\ndigits,100,published,0.9\n"
     both = load_sources([write_run(tmp_path / "a"), write(tmp_path, text)])
     assert rank(both.results)["model"].tolist() == ["published", "resnet8"]
+
+
+def test_two_published_tables_are_ranked_together(tmp_path: Path) -> None:
+    first = write(tmp_path, "dataset,model,test_accuracy\nd,a,0.5\n", "first.csv")
+    second = write(tmp_path, "dataset,model,test_accuracy\nd,a,0.6\n", "second.csv")
+    assert rank(load_sources([first, second]).results)["strategy"].tolist() == ["@second", "@first"]

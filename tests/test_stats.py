@@ -275,3 +275,7 @@ def test_larger_test_split_tells_smaller_gaps_apart() -> None:
 
 def test_no_gap_is_detectable_on_a_handful_of_images() -> None:
     assert math.isnan(detectable_gap(1, accuracy=0.3))
+
+
+def test_nothing_is_told_apart_where_nothing_is_known() -> None:
+    assert not told_apart(difference_interval(scores(0.9), scores(0.1)), 2)
