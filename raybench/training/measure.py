@@ -108,7 +108,7 @@ def measure(
 
     Method: each call is made once to warm up, then repeated for `seconds`; the median counts. Calls that would take
     more than three times as long get smaller batches; one that still does counts as it is, made only once. So a model
-    takes some 30 seconds at most, and what one training step of two images takes where that is longer.
+    takes about half a minute at most, and what one training step of two images takes where that is longer.
 
     Args:
         spec: the model.
