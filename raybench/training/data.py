@@ -9,7 +9,8 @@ In: a `DatasetSpec`. Out: `ImageData` with a train, a val and maybe a test split
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,7 +69,6 @@ class ImageData:
 
     def facts(self, name: str) -> DatasetFacts:
         """Return what preflight needs to know, under the dataset's name."""
-        counts = np.bincount(self.train.labels, minlength=len(self.classes))
         return DatasetFacts(
             name=name,
             fingerprint=self.fingerprint,
@@ -76,10 +76,49 @@ class ImageData:
             train_images=len(self.train),
             val_images=len(self.val),
             test_images=None if self.test is None else len(self.test),
-            train_class_counts=tuple(int(count) for count in counts),
+            train_class_counts=_class_counts(self.train.labels, self.classes),
             skipped_images=self.skipped,
             warnings=self.warnings,
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedDataset:
+    """A dataset that was looked at and found usable, before any image is decoded."""
+
+    spec: DatasetSpec
+    classes: tuple[str, ...]
+    splits: dict[str, SplitListing]
+    """`train`, `val` and, where there is one, `test`."""
+    warnings: tuple[str, ...]
+
+    def facts(self) -> DatasetFacts:
+        """Return what preflight knows before decoding: unreadable images still count."""
+        train, test = self.splits["train"], self.splits.get("test")
+        return DatasetFacts(
+            name=self.spec.name,
+            fingerprint=_fingerprint(self.splits, self.spec.image_size),
+            classes=self.classes,
+            train_images=len(train.names),
+            val_images=len(self.splits["val"].names),
+            test_images=None if test is None else len(test.names),
+            train_class_counts=_class_counts(train.labels, self.classes),
+            warnings=self.warnings,
+        )
+
+
+def list_dataset(spec: DatasetSpec) -> ListedDataset:
+    """Return what a dataset's source holds, split and checked, without decoding any image.
+
+    Raises `DataError`, which begins with the dataset's name, for everything that is wrong but unreadable images.
+    """
+    with _naming(spec):
+        listing = list_images(spec)
+        _check(listing)
+        warnings = list(listing.warnings)
+        train, val = _with_val(listing, spec.val_size, warnings)
+        splits = {"train": train, "val": val} | ({} if listing.test is None else {"test": listing.test})
+        return ListedDataset(spec=spec, classes=listing.classes, splits=splits, warnings=tuple(warnings))
 
 
 def load_images(
@@ -90,37 +129,47 @@ def load_images(
     `progress` is called with the images done and all images while they are decoded, and never where the cache has them.
     Raises `DataError`, which begins with the dataset's name, for everything that is wrong with the data.
     """
-    try:
-        return _load(spec, cache_dir, progress)
-    except DataError as error:
-        raise DataError(f"dataset {spec.name!r}: {error}") from error
+    return decode_images(list_dataset(spec), cache_dir=cache_dir, progress=progress)
 
 
-def _load(spec: DatasetSpec, cache_dir: Path | None, progress: Callable[[int, int], None] | None) -> ImageData:
-    listing = list_images(spec)
-    _check(listing)
-    warnings = list(listing.warnings)
-    train, val = _with_val(listing, spec.val_size, warnings)
-    splits = {"train": train, "val": val} | ({} if listing.test is None else {"test": listing.test})
+def decode_images(
+    listed: ListedDataset, *, cache_dir: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> ImageData:
+    """Return the images of a listed dataset; see `load_images` for the arguments and errors."""
+    with _naming(listed.spec):
+        return _decode(listed, cache_dir, progress)
+
+
+def _decode(listed: ListedDataset, cache_dir: Path | None, progress: Callable[[int, int], None] | None) -> ImageData:
+    spec, splits, classes = listed.spec, listed.splits, listed.classes
     cached = cached_images(
         splits, spec.image_size, cache_dir=cache_dir, skip_bad=spec.on_bad_image == "skip", progress=progress
     )
     readable = {name: _without_skipped(name, split, cached) for name, split in splits.items()}
-    _check_classes(listing.classes, readable["train"].labels, "readable images")
+    _check_classes(classes, readable["train"].labels, "readable images")
     decoded = {
         name: ImageSplit(images=cached.images[name], labels=split.labels, names=split.names)
         for name, split in readable.items()
     }
     skipped = tuple(splits[name].names[entry.position] for name, entries in cached.skipped.items() for entry in entries)
     return ImageData(
-        classes=listing.classes,
+        classes=classes,
         train=decoded["train"],
         val=decoded["val"],
         test=decoded.get("test"),
         fingerprint=_fingerprint(readable, spec.image_size),
-        warnings=(*warnings, *_warnings(listing.classes, decoded, cached, skipped)),
+        warnings=(*listed.warnings, *_warnings(classes, decoded, cached, skipped)),
         skipped=skipped,
     )
+
+
+@contextmanager
+def _naming(spec: DatasetSpec) -> Iterator[None]:
+    """Put the dataset's name before the message of an error raised inside."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"dataset {spec.name!r}: {error}") from error
 
 
 def _check(listing: Listing) -> None:
@@ -137,6 +186,10 @@ def _check(listing: Listing) -> None:
             last = len(listing.classes) - 1
             raise DataError(f"label {label} of {image} ({name} split) is out of range; labels go from 0 to {last}")
     _check_classes(listing.classes, listing.train.labels, "images")
+
+
+def _class_counts(labels: npt.NDArray[np.int64], classes: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(int(count) for count in np.bincount(labels, minlength=len(classes)))
 
 
 def _check_classes(classes: tuple[str, ...], labels: npt.NDArray[np.int64], what: str) -> None:

@@ -1,28 +1,28 @@
-"""Before Ray starts: do the data, models and weights of an experiment exist, fit together and load?
+"""Find out, before Ray starts, whether the data, models and weights of an experiment exist, fit together and load.
 
 In: an `Experiment`. Out: `Facts`: what the data and weights are, as trial ids need it and as a reader
 should know it. The image caches are built on the way, so the first trial finds them.
 Errors name the key of the experiment file; nothing of the run directory is written.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from raybench.errors import DataError, ExperimentError, ModelError, RaybenchError, WeightsError
-from raybench.experiment import DatasetConfig, Experiment
-from raybench.records import DatasetFacts, Facts, ModelSpec
-from raybench.training.data import load_images
+from raybench.experiment import Experiment
+from raybench.records import DatasetFacts, Facts, ModelSpec, WeightsFacts
+from raybench.training.data import ListedDataset, decode_images, list_dataset
 from raybench.training.freezing import freeze
 from raybench.training.models import build_network, weights_facts
-
-from raybench.trials import dataset_spec, model_specs, strategies_of
+from raybench.trials import dataset_spec, expand, model_specs, strategies_of
 
 Report = Callable[[str, int, int], None]
 """Told what is being read, how many images are done, and how many there are."""
 
 
 def check(experiment: Experiment, label: str, report: Report | None = None) -> Facts:
-    """Look at everything that the experiment names.
+    """Look at everything that the experiment names, at what takes longest last: the images are decoded at the end.
 
     Args:
         experiment: what to look at.
@@ -33,36 +33,54 @@ def check(experiment: Experiment, label: str, report: Report | None = None) -> F
         DataError, ModelError, WeightsError, ExperimentError: the message names file, key, value and what is accepted.
 
     """
-    datasets = {}
+    with _named(label):
+        for dataset in experiment.datasets:
+            strategies_of(experiment, dataset)
+    listed = {}
     for index, dataset in enumerate(experiment.datasets):
         with _named(f"{label}: datasets[{index}]"):
-            datasets[dataset.name] = _dataset_facts(dataset, report)
+            listed[dataset.name] = list_dataset(dataset_spec(dataset))
+    facts = Facts(datasets={name: each.facts() for name, each in listed.items()}, weights={})
+    facts = replace(facts, weights=_weights(experiment, label, facts.datasets))
+    with _named(label):
+        expand(experiment, facts)
+    decoded = {}
+    for index, (name, each) in enumerate(listed.items()):
+        with _named(f"{label}: datasets[{index}]"):
+            decoded[name] = _dataset_facts(each, report)
+    facts = replace(facts, datasets=decoded)
+    with _named(label):
+        expand(experiment, facts)  # once more: where unreadable images are left out, sizes may be above what is there
+    return facts
+
+
+def _weights(experiment: Experiment, label: str, datasets: Mapping[str, DatasetFacts]) -> dict[str, WeightsFacts]:
+    """Check every model with every choice of weights, and the layers that phases name."""
     weights = {}
     for index, model in enumerate(model_specs(experiment)):
         for place, choice in enumerate(experiment.weights):
             for dataset in experiment.datasets:
                 with _named(f"{label}: models[{index}], weights[{place}]"):
-                    facts = weights_facts(
+                    weights[f"{model.name} {choice}"] = weights_facts(
                         model,
                         choice,
                         num_classes=len(datasets[dataset.name].classes),
                         image_size=dataset.image_size,
                     )
-                weights[f"{model.name} {choice}"] = facts
         with _named(f"{label}: strategies"):
             _check_layers(experiment, model, datasets)
-    return Facts(datasets=datasets, weights=weights)
+    return weights
 
 
-def _dataset_facts(dataset: DatasetConfig, report: Report | None) -> DatasetFacts:
+def _dataset_facts(listed: ListedDataset, report: Report | None) -> DatasetFacts:
     def progress(done: int, total: int) -> None:
         if report is not None:
-            report(dataset.name, done, total)
+            report(listed.spec.name, done, total)
 
-    return load_images(dataset_spec(dataset), progress=progress).facts(dataset.name)
+    return decode_images(listed, progress=progress).facts(listed.spec.name)
 
 
-def _check_layers(experiment: Experiment, model: ModelSpec, datasets: dict[str, DatasetFacts]) -> None:
+def _check_layers(experiment: Experiment, model: ModelSpec, datasets: Mapping[str, DatasetFacts]) -> None:
     """Find layers that a spelled-out phase names and the model lacks."""
     dataset = experiment.datasets[0]
     layers = {
@@ -92,5 +110,3 @@ def _named(key: str) -> Iterator[None]:
         yield
     except kinds as error:
         raise type(error)(f"{key}: {error}") from None
-
-
