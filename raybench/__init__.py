@@ -1,4 +1,4 @@
-"""raybench: which image classifier, trained how, on how many images, gives the best accuracy for its cost?
+"""Tell which image classifier, trained how, on how many images, gives the best accuracy for its cost.
 
 The pipeline, one module a noun:
 

@@ -38,4 +38,10 @@ def rank(
 
 def rank_source(source: Source, *, by: str | None = None, test_images: int | None = None) -> pd.DataFrame:
     """Rank what was read from a source, with each image's outcome where it is known."""
-    return rank_results(source.results, by=by, predictions=source.predictions, test_images=test_images)
+    return rank_results(
+        source.results,
+        by=by,
+        predictions=source.predictions,
+        test_images=source.test_images or test_images,
+        val_images=source.val_images,
+    )

@@ -36,7 +36,9 @@ Format = Literal["table", "markdown", "csv", "json"]
 
 @app.command()
 def run(
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Experiment file.", show_default="quickstart")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Experiment file.", show_default="quickstart")
+    ] = None,
     run_dir: Annotated[Path | None, typer.Option(help="Where results go.", show_default="runs/NAME")] = None,
     overrides: Overrides = None,
     num_cpus: NumCpus = None,
@@ -106,7 +108,9 @@ def plan(
 @app.command()
 def rank(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Run directories, CSV or Parquet tables.")],
-    by: Annotated[str | None, typer.Option(metavar="COLUMN", help="Order by this column.", show_default="test_accuracy")] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Order by this column.", show_default="test_accuracy")
+    ] = None,
     output_format: Annotated[Format, typer.Option("--format", help="How to print it.")] = "table",
     output: Output = None,
 ) -> None:
@@ -117,7 +121,10 @@ def rank(
 
 
 @app.command()
-def show(run_dir: RunDirectory, trial: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="Id of a trial, or its first digits.")] = None) -> None:
+def show(
+    run_dir: RunDirectory,
+    trial: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="Id of a trial, or its first digits.")] = None,
+) -> None:
     """List a run's trials, or print the epochs of one."""
     from raybench.output import print_trial, print_trials
 
@@ -129,10 +136,14 @@ def show(run_dir: RunDirectory, trial: Annotated[str | None, typer.Argument(meta
 
 @app.command()
 def models(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Models; none: list all names.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME...]", help="Models; none: list all names.")
+    ] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Measure training and inference speed here.")] = False,
     layers: Annotated[bool, typer.Option("--layers", help="Print the architecture.")] = False,
-    image_size: Annotated[int | None, typer.Option(min=8, help="Side of the images, in pixels.", show_default="the model's own")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=8, help="Side of the images, in pixels.", show_default="the model's own")
+    ] = None,
 ) -> None:
     """Show models: depth, parameters, size, and speed measured on this machine."""
     from raybench.output import print_models

@@ -1,5 +1,7 @@
 """Every exception that raybench raises on purpose.
 
+::
+
     RaybenchError                 anything a user can act on; the message is the whole story
     ├── InputError                bad input: nothing was started (exit status 2)
     │   ├── ExperimentError       a key of an experiment file

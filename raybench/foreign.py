@@ -7,8 +7,8 @@ Covered: files and folders. Not covered: result directories of Ray Tune, object 
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -16,8 +16,9 @@ import pandas as pd
 import pyarrow as pa
 
 from raybench.errors import InputError
+from raybench.manifest import MANIFEST, read_manifest
 from raybench.ranking import ABSENT, HIGHER_IS_BETTER, RANK_COLUMNS
-from raybench.results import load_predictions, load_results
+from raybench.results import load_predictions, load_results, match_trials
 
 METRIC_WORDS = frozenset(
     {
@@ -56,6 +57,9 @@ class Source:
     """One row a trial and test image; None where each image's outcome is unknown."""
     notes: tuple[str, ...]
     """What a reader must know of how the results were made from the source."""
+    test_images: Mapping[str, int] = field(default_factory=dict)
+    """Size of each dataset's test split, where it is known."""
+    val_images: Mapping[str, int] = field(default_factory=dict)
 
 
 def load_source(path: str | Path) -> Source:
@@ -126,7 +130,15 @@ def load_sources(paths: Sequence[str | Path]) -> Source:
         results=results.drop(columns="_source").infer_objects().reset_index(drop=True),
         predictions=pd.concat(predictions).drop_duplicates(["trial_id", "image"]) if predictions else None,
         notes=tuple(dict.fromkeys(note for source in sources for note in source.notes)),
+        test_images=_agreed([source.test_images for source in sources]),
+        val_images=_agreed([source.val_images for source in sources]),
     )
+
+
+def _agreed(sizes: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Sizes of splits by dataset; none where two sources mean different splits by one name."""
+    joined = {name: size for each in sizes for name, size in each.items()}
+    return {name: size for name, size in joined.items() if all(each.get(name, size) == size for each in sizes)}
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -153,9 +165,27 @@ def _load_directory(path: Path) -> Source:
             f"{path}: result directories of Ray Tune cannot be read yet; write "
             "ResultGrid.get_dataframe() to a CSV file with the columns model and test_accuracy",
         )
-    results = load_results(path)
-    predictions = load_predictions(path, columns=PREDICTION_COLUMNS)
-    return Source(kind=Kind.RUN, name=path.resolve().name, results=results, predictions=predictions, notes=())
+    name = path.resolve().name
+    if not (path / MANIFEST).exists():
+        return Source(
+            kind=Kind.RUN,
+            name=name,
+            results=load_results(path),
+            predictions=load_predictions(path, columns=PREDICTION_COLUMNS),
+            notes=(),
+        )
+    manifest = read_manifest(path)
+    trials = manifest.trials()
+    datasets = manifest.facts.datasets.values()
+    return Source(
+        kind=Kind.RUN,
+        name=name,
+        results=match_trials(load_results(path), trials),
+        predictions=load_predictions(path, {trial.trial_id for trial in trials}, PREDICTION_COLUMNS),
+        notes=(),
+        test_images={dataset.name: dataset.test_images for dataset in datasets if dataset.test_images is not None},
+        val_images={dataset.name: dataset.val_images for dataset in datasets},
+    )
 
 
 def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:

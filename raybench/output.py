@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from raybench.api import rank_source
-from raybench.doctor import can_run_quickstart, examine, render
+from raybench.doctor import can_run_quickstart, diagnose, render
 from raybench.experiment import load_experiment
 from raybench.foreign import load_sources
 from raybench.manifest import check_belongs
@@ -148,6 +148,6 @@ def print_predictions(run_dir: Path, trial_id: str, images: Sequence[Path]) -> N
 
 def print_checks(folder: Path) -> int:
     """Print what works here and what does not; fail where the quickstart could not run."""
-    checks = examine(folder)
+    checks = diagnose(folder)
     console().print(render(checks))
     return DONE if can_run_quickstart(checks) else SOME_FAILED

@@ -8,7 +8,7 @@ Covered: run directories on a file system. Not covered: object stores, compactio
 """
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from pydantic import TypeAdapter
 
 from raybench.errors import RunError
 from raybench.records import SCHEMA_VERSION, EpochRecord, Status, Trial, TrialResult
+from raybench.trials import weights_label
 
 ARROW_TYPES: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -182,19 +183,30 @@ def finished_trial_ids(run_dir: str | Path) -> dict[str, Status]:
     return finished
 
 
-def add_unfinished(results: pd.DataFrame, trials: Iterable[Trial]) -> pd.DataFrame:
-    """The results of exactly these trials: those without a row get one with status `unfinished`.
+def match_trials(results: pd.DataFrame, trials: Iterable[Trial]) -> pd.DataFrame:
+    """Return the results of exactly these trials, so that a ranking shows the experiment as it is now.
 
-    Rows of other trials are left out, so that a ranking shows the experiment as it is now.
+    A trial without a row gets one with status `unfinished`; rows of other trials are left out; rows that were
+    written under other names of the dataset, strategy or weight file get the present ones.
     """
     wanted = {trial.trial_id: trial for trial in trials}
-    kept = results[results["trial_id"].isin(wanted)]
+    kept = results[results["trial_id"].isin(wanted)].copy()
+    for column, name in _NAMES.items():
+        kept[column] = [name(wanted[trial_id]) for trial_id in kept["trial_id"]]
     absent = [_row(_unfinished(wanted[trial_id])) for trial_id in wanted if trial_id not in set(kept["trial_id"])]
     rows: pd.DataFrame = pa.Table.from_pylist(absent, schema=RESULTS_SCHEMA).to_pandas()
     frames = [frame for frame in (kept, rows) if len(frame)] or [results.iloc[:0]]
     # Columns that are all null in one part lose their type there: objects keep None and NaN as they are.
     joined = pd.concat([frame.astype(object) for frame in frames], ignore_index=True)
     return joined.astype(results.dtypes.to_dict(), errors="ignore").sort_values(RESULTS_ORDER, ignore_index=True)
+
+
+_NAMES: dict[str, Callable[[Trial], str]] = {
+    "dataset": lambda trial: trial.dataset.name,
+    "weights": lambda trial: weights_label(trial.weights),
+    "strategy": lambda trial: trial.strategy.name,
+}
+"""Columns that name a trial without deciding what it computes."""
 
 
 def _unfinished(trial: Trial) -> TrialResult:

@@ -15,13 +15,13 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from raybench.errors import RunError
+from raybench.errors import ExperimentError, InterruptedRunError, RunError
 from raybench.events import TrialEnded
 from raybench.experiment import Experiment, load_experiment
-from raybench.manifest import Manifest, check_belongs, read_manifest, write_manifest
+from raybench.manifest import EXPERIMENT, Manifest, check_belongs, read_manifest, write_manifest
 from raybench.progress import Progress
 from raybench.records import Facts, Status, Trial
-from raybench.results import add_unfinished, finished_trial_ids, load_results
+from raybench.results import finished_trial_ids, load_results, match_trials
 from raybench.scheduling.tune import Settings, check_settings, run_trials
 from raybench.training import preflight
 from raybench.training.devices import find_devices
@@ -46,7 +46,7 @@ class Run:
     def results(self) -> pd.DataFrame:
         """Return one row a trial of the experiment, unfinished ones included."""
         ids = {trial.trial_id for trial in self.trials}
-        return add_unfinished(load_results(self.run_dir, only=ids), self.trials)
+        return match_trials(load_results(self.run_dir, only=ids), self.trials)
 
     @property
     def failed(self) -> int:
@@ -88,8 +88,8 @@ def run(
     loaded = load_experiment(path, overrides)
     directory = Path(run_dir) if run_dir is not None else RUNS / loaded.name
     check_belongs(directory, loaded)
-    settings = _settings(loaded, num_cpus, num_gpus, address)
-    return _conduct(loaded, path.name, directory, settings, quiet=quiet)
+    settings = _settings(loaded, str(path), num_cpus, num_gpus, address)
+    return _conduct(loaded, str(path), directory, settings, quiet=quiet)
 
 
 def resume(
@@ -107,8 +107,9 @@ def resume(
     """
     directory = Path(run_dir)
     experiment = read_manifest(directory).experiment
-    settings = _settings(experiment, num_cpus, num_gpus, address)
-    return _conduct(experiment, "experiment.yaml", directory, settings, quiet=quiet, retry_failed=retry_failed)
+    label = str(directory / EXPERIMENT)
+    settings = _settings(experiment, label, num_cpus, num_gpus, address)
+    return _conduct(experiment, label, directory, settings, quiet=quiet, retry_failed=retry_failed)
 
 
 def open_run(run_dir: str | Path) -> Run:
@@ -136,7 +137,9 @@ def find_trial(run: Run, trial_id: str) -> Trial:
     )
 
 
-def _settings(experiment: Experiment, num_cpus: int | None, num_gpus: int | None, address: str | None) -> Settings:
+def _settings(
+    experiment: Experiment, label: str, num_cpus: int | None, num_gpus: int | None, address: str | None
+) -> Settings:
     settings = Settings(
         asha=experiment.asha_settings(),
         resources=experiment.resource_request(),
@@ -145,16 +148,17 @@ def _settings(experiment: Experiment, num_cpus: int | None, num_gpus: int | None
         address=address,
         price_per_hour_usd=experiment.price_per_hour_usd,
     )
+    declared = settings
     if address is None:
-        devices = find_devices()
-        here = replace(
+        declared = replace(
             settings,
             num_cpus=num_cpus if num_cpus is not None else os.cpu_count(),
-            num_gpus=num_gpus if num_gpus is not None else len(devices.gpus),
+            num_gpus=num_gpus if num_gpus is not None else len(find_devices().gpus),
         )
-        check_settings(here)
-    else:
-        check_settings(settings)
+    try:
+        check_settings(declared)
+    except ExperimentError as error:
+        raise ExperimentError(f"{label}: {error}") from None
     return settings
 
 
@@ -171,7 +175,13 @@ def _conduct(
     facts = preflight_with_status(experiment, label, console)
     trials = expand(experiment, facts)
     _check_writable(directory)
-    write_manifest(directory, experiment, facts, {"threads_per_trial": settings.threads})
+    started = False
+
+    def start() -> None:
+        nonlocal started
+        started = True
+        write_manifest(directory, experiment, facts, {"threads_per_trial": settings.threads})
+
     endings = _endings(directory, trials)
     done = {ending.trial_id for ending in endings if not (retry_failed and ending.status is Status.FAILED)}
     unfinished = [trial for trial in trials if trial.trial_id not in done]
@@ -179,11 +189,15 @@ def _conduct(
     if unfinished:
         earlier = [ending for ending in endings if ending.trial_id in done]
         with Progress(trials, console, earlier=earlier, quiet=quiet) as progress:
-            outcome = run_trials(unfinished, run_dir=directory, settings=settings, on_event=progress)
+            outcome = run_trials(unfinished, run_dir=directory, settings=settings, on_event=progress, on_start=start)
         interrupted = outcome.interrupted
-    return Run(
-        run_dir=directory, experiment=experiment, facts=facts, trials=tuple(trials), interrupted=interrupted
-    )
+        if not started:
+            raise InterruptedRunError(f"Interrupted before anything was started; {directory} is as it was.")
+        for problem in outcome.problems:
+            console.print(Text(f"Note: {problem}", style="yellow"))
+    else:
+        start()
+    return Run(run_dir=directory, experiment=experiment, facts=facts, trials=tuple(trials), interrupted=interrupted)
 
 
 def preflight_with_status(experiment: Experiment, label: str, console: Console, *, warn: bool = True) -> Facts:
@@ -202,6 +216,8 @@ def preflight_with_status(experiment: Experiment, label: str, console: Console, 
 
 def _endings(run_dir: Path, trials: Sequence[Trial]) -> list[TrialEnded]:
     """Return how trials ended that have a row already."""
+    if not run_dir.is_dir():
+        return []
     statuses = finished_trial_ids(run_dir)
     rows = load_results(run_dir, only=set(statuses)).set_index("trial_id")
     return [
@@ -222,9 +238,9 @@ def _known(value: object) -> float | None:
 
 
 def _check_writable(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{directory}: cannot be made: {error.strerror}; give another --run-dir") from None
-    if not os.access(directory, os.W_OK):
-        raise RunError(f"{directory}: cannot be written to; give another --run-dir")
+    """Raise `RunError` where the directory could not be made or written to; nothing is made yet."""
+    place = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise RunError(f"{directory}: cannot be made: {place} is a file; give another --run-dir")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise RunError(f"{directory}: cannot be written to: {place} is read-only; give another --run-dir")

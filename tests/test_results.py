@@ -30,11 +30,11 @@ from raybench.results import (
     PREDICTIONS_SCHEMA,
     RESULTS_SCHEMA,
     Predictions,
-    add_unfinished,
     finished_trial_ids,
     load_history,
     load_predictions,
     load_results,
+    match_trials,
     write_trial,
 )
 
@@ -253,7 +253,7 @@ def test_trials_without_a_row_are_added_as_unfinished(tmp_path: Path, ended: lis
     (tmp_path / "results").mkdir()
     for trial_id in ended:
         write_trial(tmp_path, result(trial_id, seed=0), [], None)
-    completed = add_unfinished(load_results(tmp_path), [planned("a", 0), planned("b", 1)])
+    completed = match_trials(load_results(tmp_path), [planned("a", 0), planned("b", 1)])
     assert completed["trial_id"].tolist() == ["a", "b"]
     assert completed["status"].tolist() == ["completed" if ended else "unfinished", "unfinished"]
     ranking = rank(completed)
@@ -263,4 +263,4 @@ def test_trials_without_a_row_are_added_as_unfinished(tmp_path: Path, ended: lis
 
 def test_nothing_is_added_when_every_trial_has_ended(tmp_path: Path) -> None:
     write_trial(tmp_path, result("a"), [], None)
-    assert len(add_unfinished(load_results(tmp_path), [planned("a", 0)])) == 1
+    assert len(match_trials(load_results(tmp_path), [planned("a", 0)])) == 1

@@ -80,7 +80,7 @@ def forward_all(
     preparation: Preparation,
     positions: npt.NDArray[np.int64] | None = None,
 ) -> Tensor:
-    """Return the module's outputs for a split, or for some of its images, in order and on the device: shape [n, ...]."""
+    """Return the module's outputs for a split, or for some of its images, in order, on the device: shape [n, ...]."""
     images = len(split.labels) if positions is None else len(positions)
     outputs = []
     for start in range(0, images, EVALUATION_BATCH):

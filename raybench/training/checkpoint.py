@@ -5,7 +5,7 @@ Writing costs less than 5 % of the training time: the interval follows from the 
 """
 
 import os
-import pickle  # noqa: S403 - only the name of the exception that a refused checkpoint raises
+import pickle
 import time
 from pathlib import Path
 from typing import Any

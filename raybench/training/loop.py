@@ -22,7 +22,8 @@ from raybench.seeding import derive
 from raybench.training.batches import Preparation, forward_all
 from raybench.training.data import ImageData
 from raybench.training.metrics import Scores, score
-from raybench.training.models import Network, build_network
+from raybench.training.models import build_network
+from raybench.training.network import Network
 from raybench.training.optimization import learning_rate_at
 from raybench.training.phase_run import PhaseRun, Task
 from raybench.training.subsets import subset

@@ -18,7 +18,7 @@ from raybench.records import Phase
 from raybench.training.batches import Preparation, forward_all, training_order
 from raybench.training.data import ImageSplit
 from raybench.training.freezing import freeze, set_training_mode, split_at_head
-from raybench.training.models import Network
+from raybench.training.network import Network
 from raybench.training.optimization import build_optimizer
 
 
@@ -109,16 +109,15 @@ class PhaseRun:
         self.optimizer.load_state_dict(state)
 
     def _training_logits(self, positions: npt.NDArray[np.int64], augmentation: torch.Generator) -> Tensor:
+        logits: Tensor
         if self._features is not None:
-            logits: Tensor = self._network.head(self._features[torch.from_numpy(positions).to(self._device)])
-            return logits
-        batch = self._task.preparation.training(self._task.train.images[self._task.subset[positions]], augmentation)
-        if self._backbone is None:
-            logits = self._network.module(batch)
-            return logits
-        with torch.no_grad():
-            features = self._backbone(batch)
-        logits = self._network.head(features)
+            logits = self._network.head(self._features[torch.from_numpy(positions).to(self._device)])
+        else:
+            batch = self._task.preparation.training(self._task.train.images[self._task.subset[positions]], augmentation)
+            # A frozen backbone runs forward only: `split_at_head` keeps no gradients.
+            logits = (
+                self._network.module(batch) if self._backbone is None else self._network.head(self._backbone(batch))
+            )
         return logits
 
     def _extract_features(self) -> None:
@@ -137,5 +136,3 @@ class PhaseRun:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._task.bfloat16)
-
-

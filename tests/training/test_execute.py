@@ -7,7 +7,7 @@ import pytest
 
 from raybench.records import Allocation, DatasetSpec, EpochRecord, ModelSpec, Phase, Status, Strategy, Trial
 from raybench.records import TrainingSettings as Settings
-from raybench.results import load_history, load_predictions, load_results
+from raybench.results import load_history, load_predictions, load_results, write_trial
 from raybench.training.checkpoint import Checkpointer, state_path, weights_path
 from raybench.training.execute import run
 from raybench.training.weight_files import read_card, read_tensors
@@ -49,14 +49,28 @@ def go_on(_: EpochRecord) -> bool:
     return False
 
 
+class Listener:
+    """Keeps what it is told; asked to, dies as a worker does."""
+
+    def __init__(self, dies_at: int | None = None) -> None:
+        self.seen: list[EpochRecord] = []
+        self._dies_at = dies_at
+
+    def __call__(self, record: EpochRecord) -> bool:
+        self.seen.append(record)
+        if record.epoch == self._dies_at:
+            raise SystemExit
+        return False
+
+
 def test_a_trial_leaves_its_row_history_predictions_and_weights(tmp_path: Path) -> None:
-    seen: list[EpochRecord] = []
-    result = run(TRIAL, run_dir=tmp_path, allocation=ALLOCATION, on_epoch=lambda record: bool(seen.append(record)))
+    listener = Listener()
+    result = run(TRIAL, run_dir=tmp_path, allocation=ALLOCATION, on_epoch=listener)
     row = load_results(tmp_path).iloc[0]
     assert row["status"] == Status.COMPLETED == result.status
     assert row["test_accuracy"] == result.test_accuracy
     assert len(row["test_per_class_recall"]) == 10
-    assert row["epochs_run"] == 3 == len(seen)
+    assert row["epochs_run"] == 3 == len(listener.seen)
     assert row["parameters"] == row["trainable_parameters"] == 75290
     assert row["train_seconds"] > 0
     assert row["peak_memory_bytes"] > 10_000_000
@@ -97,40 +111,22 @@ def test_an_error_leaves_no_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_trial_goes_on_from_its_checkpoint_or_begins_again_where_it_is_half_written(
-    tmp_path: Path, whole: bool  # noqa: FBT001 - a case of the table
+    tmp_path: Path, whole: bool
 ) -> None:
     undisturbed = run(TRIAL, run_dir=tmp_path / "a", allocation=ALLOCATION, on_epoch=go_on)
-    epochs: list[int] = []
+    first, second = Listener(dies_at=2), Listener()
     interrupted = tmp_path / "b"
-    path = state_path(interrupted, TRIAL.trial_id)
-
-    def save_then_die(record: EpochRecord) -> bool:
-        epochs.append(record.epoch)
-        if record.epoch == 2:
-            raise SystemExit
-        return False
-
     with pytest.raises(SystemExit):
-        _run_saving_every_epoch(interrupted, save_then_die)
-    assert path.exists()
+        run(TRIAL, run_dir=interrupted, allocation=ALLOCATION, on_epoch=first, checkpoint_seconds=0.0)
+    path = state_path(interrupted, TRIAL.trial_id)
     if not whole:
         path.write_bytes(path.read_bytes()[:-1000])
-    epochs.clear()
-    resumed = run(
-        TRIAL, run_dir=interrupted, allocation=ALLOCATION, on_epoch=lambda record: bool(epochs.append(record.epoch))
-    )
-    assert epochs == [1, 2, 3], "epochs that the checkpoint holds are told again"
-    assert starts_from_checkpoint is whole
+    resumed = run(TRIAL, run_dir=interrupted, allocation=ALLOCATION, on_epoch=second)
+    assert [record.epoch for record in second.seen] == [1, 2, 3], "epochs that the checkpoint holds are told again"
+    assert (second.seen[0].epoch_seconds == first.seen[0].epoch_seconds) is whole
     same = ("val_loss", "test_loss", "test_accuracy", "best_epoch", "epochs_run", "test_per_class_recall")
     assert [getattr(resumed, name) for name in same] == [getattr(undisturbed, name) for name in same]
     assert load_history(interrupted)["val_loss"].tolist() == load_history(tmp_path / "a")["val_loss"].tolist()
-
-
-def _run_saving_every_epoch(run_dir: Path, on_epoch: object) -> None:
-    """Run with an interval of zero: a trial this short would never be saved."""
-    from raybench.training import execute  # noqa: PLC0415 - beside its only use
-
-    execute.run(TRIAL, run_dir=run_dir, allocation=ALLOCATION, on_epoch=on_epoch, checkpoint_seconds=0.0)  # type: ignore[arg-type]
 
 
 def test_the_interval_between_saves_follows_from_their_cost(tmp_path: Path) -> None:
@@ -144,8 +140,6 @@ def test_the_interval_between_saves_follows_from_their_cost(tmp_path: Path) -> N
 
 
 def test_a_failed_row_does_not_keep_its_trial_from_running_again(tmp_path: Path) -> None:
-    from raybench.results import write_trial  # noqa: PLC0415 - beside its only use
-
     result = run(TRIAL, run_dir=tmp_path / "a", allocation=ALLOCATION, on_epoch=go_on)
     write_trial(tmp_path / "b", replace(result, status=Status.FAILED, error="lost"), [], None)
     again = run(TRIAL, run_dir=tmp_path / "b", allocation=ALLOCATION, on_epoch=go_on)
