@@ -3,6 +3,7 @@
 In: a `Run` or what a command was given. Out: text on the terminal or in a file, and an exit status.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from raybench.records import ModelSpec
 from raybench.report.advice import notes, sentence
 from raybench.report.tables import FORMATS, epochs_table, ranking_tables
 from raybench.report.views import models_table, plan_view, predictions_table, trials_table
-from raybench.results import load_history
+from raybench.results import load_history, read_trial
 from raybench.runner import RUNS, Run, find_trial, open_run, preflight_with_status
 from raybench.trials import describe
 
@@ -100,15 +101,23 @@ def print_trial(run_dir: Path, trial_id: str) -> None:
     """Print the epochs of one trial."""
     trial = find_trial(open_run(run_dir), trial_id)
     history = load_history(run_dir, only={trial.trial_id})
+    result = read_trial(run_dir, trial.trial_id)
     out = console()
-    if history.empty:
+    if result is None:
         out.print(Text(f"{describe(trial)} has not ended yet, so none of its epochs is on record."))
         return
-    out.print(epochs_table(history, title=describe(trial)))
+    if not history.empty:
+        out.print(epochs_table(history, title=describe(trial)))
+    if result.test_accuracy is not None:
+        out.print(Text(f"test accuracy {result.test_accuracy:.4f} (with the weights of epoch {result.best_epoch})"))
+    if result.error is not None:
+        out.print(Text(f"{describe(trial)} {result.status}:\n{result.error}", style="red"), soft_wrap=True)
 
 
 def print_models(names: Sequence[str], *, measured: bool, layers: bool, image_size: int | None) -> None:
     """Print model names, or depth, parameters, size and speed of some models, or their layers."""
+    # torch's timer remarks on stderr that a machine has a CUDA toolkit but no GPU, which nobody asked.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     # Imported here, as below, because torch takes seconds that a ranking does not need.
     from raybench.training import measure  # noqa: PLC0415
     from raybench.training.architectures import known_names  # noqa: PLC0415
