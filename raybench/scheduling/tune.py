@@ -102,13 +102,19 @@ def check_settings(settings: Settings) -> None:
 
 
 def run_trials(
-    trials: Sequence[Trial], *, run_dir: Path, settings: Settings, on_event: Callable[[Event], None]
+    trials: Sequence[Trial],
+    *,
+    run_dir: Path,
+    settings: Settings,
+    on_event: Callable[[Event], None],
+    on_start: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run every trial to its end, as many at a time as there is room for.
 
     A trial that raises gets a row with status `failed`; one whose worker is lost is started again from its
-    checkpoint. `on_event` is called in this process and thread, between the trials' reports. Ctrl-C ends the run at
-    once; what was running has no row and goes on from its checkpoint in the next call.
+    checkpoint. `on_event` is called in this process and thread, between the trials' reports; `on_start` once Ray is
+    there and has room for a trial, before anything is written. Ctrl-C ends the run at once; what was running has
+    no row and goes on from its checkpoint in the next call.
 
     Raises:
         InputError: the address does not answer, or a trial asks for more than a machine has; nothing was started.
@@ -128,6 +134,7 @@ def run_trials(
             trials,
             run_dir=run_dir,
             settings=settings,
+            on_start=on_start,
             announcer=announcer,
             interruption=interruption,
             problems=problems,
@@ -148,6 +155,7 @@ def _run(
     *,
     run_dir: Path,
     settings: Settings,
+    on_start: Callable[[], None],
     announcer: Announcer,
     interruption: Interruption,
     problems: Problems,
@@ -162,6 +170,7 @@ def _run(
     ):
         interruption.at_once = ends_with_run
         share = resources.fit(settings.resources, resources.nodes())
+        on_start()
         with open_desk(None if settings.asha is None else log.path) as desk:
             shared = Shared(
                 trials={trial.trial_id: to_json(trial) for trial in trials},

@@ -5,13 +5,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import ray
 
 from raybench.errors import ExperimentError
 from raybench.events import EpochDone, Event, TrialEnded, TrialStarted
 from raybench.records import AshaSettings, ResourceRequest, Status, Trial
 from raybench.results import load_results, read_trial
+from raybench.scheduling.asha import Decision
 from raybench.scheduling.cluster import ray_session
-from raybench.scheduling.decisions import LOG_NAME, DecisionLog
+from raybench.scheduling.decisions import LOG_NAME, DecisionLog, find_desk, open_desk
 from raybench.scheduling.tune import Outcome, Settings, run_trials
 from tests.scheduling.fakes import EXECUTE, Script, make_trial, starts, write_scripts
 
@@ -212,6 +214,18 @@ def test_a_trial_whose_worker_is_killed_too_often_gets_a_failed_row(tmp_path: Pa
     assert row.error.startswith("WorkerLost: its process ended 2 times")
     assert row.retries == 1
     assert len([entry for entry in starts(tmp_path) if entry["trial_id"] == "doomed"]) == 2
+
+
+def test_a_desk_that_ray_had_to_start_again_knows_every_recorded_stop(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path / LOG_NAME)
+    with open_desk(log.path) as name:
+        desk = find_desk(name)
+        assert ray.get([desk.ask.remote("b", 10)]) == [False]
+        log.append(Decision(trial_id="b", group="g", epoch=10, rung=10, value=0.7, stop=True))
+        ray.kill(desk, no_restart=False)
+        assert ray.get([desk.ask.remote("b", epoch) for epoch in (9, 10, 11)]) == [False, True, True]
+    with pytest.raises(ValueError, match="Failed to look up actor"):
+        find_desk(name)
 
 
 def test_an_error_while_showing_events_is_kept_and_disturbs_no_trial(tmp_path: Path) -> None:
