@@ -7,7 +7,7 @@ is on disk before the next one starts.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from rich.text import Text
 from raybench.errors import ExperimentError, InterruptedRunError, RunError
 from raybench.events import TrialEnded
 from raybench.experiment import Experiment, load_experiment
-from raybench.manifest import EXPERIMENT, Manifest, check_belongs, read_manifest, write_manifest
+from raybench.manifest import EXPERIMENT, MANIFEST, Manifest, check_belongs, read_manifest, write_manifest
 from raybench.progress import Progress
 from raybench.records import Facts, Status, Trial
 from raybench.results import finished_trial_ids, load_results, match_trials
@@ -148,15 +148,8 @@ def _settings(
         address=address,
         price_per_hour_usd=experiment.price_per_hour_usd,
     )
-    declared = settings
-    if address is None:
-        declared = replace(
-            settings,
-            num_cpus=num_cpus if num_cpus is not None else os.cpu_count(),
-            num_gpus=num_gpus if num_gpus is not None else len(find_devices().gpus),
-        )
     try:
-        check_settings(declared)
+        check_settings(settings, cpus=os.cpu_count() or 1, gpus=len(find_devices().gpus))
     except ExperimentError as error:
         raise ExperimentError(f"{label}: {error}") from None
     return settings
@@ -171,16 +164,19 @@ def _conduct(
     quiet: bool,
     retry_failed: bool = False,
 ) -> Run:
+    _check_writable(directory)
     console = Console(quiet=quiet)
     facts = preflight_with_status(experiment, label, console)
     trials = expand(experiment, facts)
-    _check_writable(directory)
     started = False
 
     def start() -> None:
         nonlocal started
         started = True
-        write_manifest(directory, experiment, facts, {"threads_per_trial": settings.threads})
+        try:
+            write_manifest(directory, experiment, facts, {"threads_per_trial": settings.threads})
+        except OSError as error:
+            raise RunError(f"{directory}: cannot be written to: {error}; give another --run-dir") from None
 
     endings = _endings(directory, trials)
     done = {ending.trial_id for ending in endings if not (retry_failed and ending.status is Status.FAILED)}
@@ -191,6 +187,8 @@ def _conduct(
         with Progress(trials, console, earlier=earlier, quiet=quiet) as progress:
             outcome = run_trials(unfinished, run_dir=directory, settings=settings, on_event=progress, on_start=start)
         interrupted = outcome.interrupted
+        for problem in outcome.problems:
+            console.print(Text(f"Problem: {problem}", style="red"), soft_wrap=True)
         if not started:
             raise InterruptedRunError(f"Interrupted before anything was started; {directory} is as it was.")
         for problem in outcome.problems:
@@ -216,7 +214,7 @@ def preflight_with_status(experiment: Experiment, label: str, console: Console, 
 
 def _endings(run_dir: Path, trials: Sequence[Trial]) -> list[TrialEnded]:
     """Return how trials ended that have a row already."""
-    if not run_dir.is_dir():
+    if not (run_dir / MANIFEST).exists():
         return []
     statuses = finished_trial_ids(run_dir)
     rows = load_results(run_dir, only=set(statuses)).set_index("trial_id")

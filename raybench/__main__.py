@@ -1,0 +1,6 @@
+"""`python -m raybench`: the command line."""
+
+from raybench.cli import main
+
+if __name__ == "__main__":
+    main()
