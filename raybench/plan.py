@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raybench.experiment import Experiment
+from raybench.manifest import MANIFEST
 from raybench.records import DatasetFacts, Facts, ResourceRequest, Status, Trial
 from raybench.results import finished_trial_ids
 from raybench.stats import detectable_gap
@@ -44,11 +45,10 @@ class Plan:
 def make_plan(experiment: Experiment, facts: Facts, run_dir: Path) -> Plan:
     """Return what running the experiment on this run directory would do."""
     trials = expand(experiment, facts)
-    statuses = finished_trial_ids(run_dir) if run_dir.is_dir() else {}
+    statuses = finished_trial_ids(run_dir) if (run_dir / MANIFEST).exists() else {}
     asha = experiment.asha_settings()
     configurations = {
-        (trial.dataset.name, trial.train_size, trial.model.name, trial.weights, trial.strategy.name)
-        for trial in trials
+        (trial.dataset.name, trial.train_size, trial.model.name, trial.weights, trial.strategy.name) for trial in trials
     }
     return Plan(
         name=experiment.name,

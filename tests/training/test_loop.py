@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageData:
     return load_images(spec, cache_dir=tmp_path_factory.mktemp("cache"))
 
 
-def trial(*phases: Phase, augmentation: str = "none", seed: int = 0, model: str = "resnet8", **settings: Any) -> Trial:
+def trial(
+    *phases: Phase, augmentation: str = "none", seed: int = 0, model: str = "resnet8", **settings: object
+) -> Trial:
     defaults: dict[str, Any] = {
         "batch_size": 32,
         "label_smoothing": 0.0,
@@ -134,9 +137,8 @@ def test_a_phase_ends_once_patience_runs_out_and_the_next_starts_from_the_best_e
 
 def test_the_test_split_is_scored_with_the_best_epoch(images: ImageData) -> None:
     training = Training(trial(replace(ALL, learning_rate=0.05, epochs=6, patience=6)), images, device=CPU)
-    kept: list[dict[str, torch.Tensor]] = []
-    for _ in training:
-        kept.append({name: tensor.clone() for name, tensor in training.network.module.state_dict().items()})
+    module = training.network.module
+    kept = [{name: tensor.clone() for name, tensor in module.state_dict().items()} for _ in training]
     finished = training.finish()
     best = kept[finished.best.epoch - 1]
     assert finished.best.val_loss == min(record.val_loss for record in training.history)
@@ -145,7 +147,7 @@ def test_the_test_split_is_scored_with_the_best_epoch(images: ImageData) -> None
 
 @pytest.mark.parametrize("epochs_before", [1, 3, 4, 5])
 def test_a_resumed_trial_ends_with_the_numbers_of_one_never_interrupted(
-    epochs_before: int, images: ImageData, tmp_path: Any
+    epochs_before: int, images: ImageData, tmp_path: Path
 ) -> None:
     what = trial(HEAD, replace(ALL, optimizer="sgd", schedule="cosine"), augmentation="no-flip")
     undisturbed = trained(what, images)
