@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 
 from raybench.errors import RunError
 from raybench.records import SCHEMA_VERSION, EpochRecord, Status, Trial, TrialResult
-from raybench.trials import weights_label
+from raybench.trials import first_row, weights_label
 
 ARROW_TYPES: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -193,7 +193,11 @@ def match_trials(results: pd.DataFrame, trials: Iterable[Trial]) -> pd.DataFrame
     kept = results[results["trial_id"].isin(wanted)].copy()
     for column, name in _NAMES.items():
         kept[column] = [name(wanted[trial_id]) for trial_id in kept["trial_id"]]
-    absent = [_row(_unfinished(wanted[trial_id])) for trial_id in wanted if trial_id not in set(kept["trial_id"])]
+    absent = [
+        _row(first_row(wanted[trial_id], Status.UNFINISHED))
+        for trial_id in wanted
+        if trial_id not in set(kept["trial_id"])
+    ]
     rows: pd.DataFrame = pa.Table.from_pylist(absent, schema=RESULTS_SCHEMA).to_pandas()
     frames = [frame for frame in (kept, rows) if len(frame)] or [results.iloc[:0]]
     # Columns that are all null in one part lose their type there: objects keep None and NaN as they are.
@@ -207,20 +211,6 @@ _NAMES: dict[str, Callable[[Trial], str]] = {
     "strategy": lambda trial: trial.strategy.name,
 }
 """Columns that name a trial without deciding what it computes."""
-
-
-def _unfinished(trial: Trial) -> TrialResult:
-    return TrialResult(
-        trial_id=trial.trial_id,
-        dataset=trial.dataset.name,
-        train_size=trial.train_size,
-        model=trial.model.name,
-        weights=trial.weights,
-        strategy=trial.strategy.name,
-        augmentation=trial.strategy.augmentation,
-        seed=trial.seed,
-        status=Status.UNFINISHED,
-    )
 
 
 def _row(record: TrialResult | EpochRecord) -> Mapping[str, Any]:

@@ -16,7 +16,17 @@ from pydantic import TypeAdapter
 
 from raybench.errors import ExperimentError
 from raybench.experiment import FILE_SUFFIXES, DatasetConfig, Experiment, StrategyConfig
-from raybench.records import DatasetFacts, DatasetSpec, Facts, ModelSpec, Strategy, TrainingSettings, Trial
+from raybench.records import (
+    DatasetFacts,
+    DatasetSpec,
+    Facts,
+    ModelSpec,
+    Status,
+    Strategy,
+    TrainingSettings,
+    Trial,
+    TrialResult,
+)
 from raybench.strategies import (
     AUGMENT_SUFFIX,
     BUILT_IN,
@@ -81,6 +91,21 @@ def describe(trial: Trial) -> str:
 def weights_label(weights: str) -> str:
     """Return what tables show: the name of the file for weights from a file, else the choice itself."""
     return Path(weights).name if weights.endswith(FILE_SUFFIXES) else weights
+
+
+def first_row(trial: Trial, status: Status) -> TrialResult:
+    """Return the trial's row of the results table before anything but its status is known."""
+    return TrialResult(
+        trial_id=trial.trial_id,
+        dataset=trial.dataset.name,
+        train_size=trial.train_size,
+        model=trial.model.name,
+        weights=weights_label(trial.weights),
+        strategy=trial.strategy.name,
+        augmentation=trial.strategy.augmentation,
+        seed=trial.seed,
+        status=status,
+    )
 
 
 def group_of(trial: Trial, group_by: tuple[str, ...]) -> str:

@@ -139,6 +139,7 @@ _ACCEPTED = {
     "float_parsing": "a number",
     "finite_number": "a finite number",
     "string_type": "text",
+    "string_pattern_mismatch": "a name of letters, digits, '-', '_' and '.'",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "list_type": "a list, such as [a, b]",
@@ -158,6 +159,7 @@ def _bound(error: Mapping[str, Any]) -> str | None:
         "less_than_equal": ("le", "a number of at most {}"),
         "too_short": ("min_length", "at least {} of them"),
         "string_too_short": ("min_length", "at least {} characters"),
+        "string_too_long": ("max_length", "at most {} characters"),
         "literal_error": ("expected", "{}"),
     }
     if error["type"] not in bounds:

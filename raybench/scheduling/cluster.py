@@ -44,6 +44,28 @@ LOCAL_ENVIRONMENT = {
 ADDRESS_ACCEPTED = "give HOST:PORT of the Ray head node of a cluster that this machine is a node of, or auto"
 
 
+def check_session(*, num_cpus: int | None, num_gpus: int | None, address: str | None) -> None:
+    """Check what can be checked of a session before it begins, without starting or joining anything.
+
+    Raises:
+        InputError: the options contradict each other, or nothing listens at the address.
+
+    """
+    check_declared(num_cpus=num_cpus, num_gpus=num_gpus)
+    declared = num_cpus is not None or num_gpus is not None
+    if ray.is_initialized() and (declared or address is not None):
+        raise InputError(
+            "--num-cpus, --num-gpus and --address cannot be applied: Ray runs in this Python process already; "
+            "leave them out, or call ray.shutdown() first"
+        )
+    if address is None:
+        return
+    if declared:
+        raise InputError(f"--address: {address!r} has its own CPUs and GPUs; leave --num-cpus and --num-gpus out")
+    if address != "auto":
+        _reach(address)
+
+
 @contextmanager
 def ray_session(
     *, num_cpus: int | None = None, num_gpus: int | None = None, address: str | None = None
@@ -58,18 +80,10 @@ def ray_session(
         InputError: the address does not answer, or the options contradict each other.
 
     """
-    check_declared(num_cpus=num_cpus, num_gpus=num_gpus)
-    declared = num_cpus is not None or num_gpus is not None
+    check_session(num_cpus=num_cpus, num_gpus=num_gpus, address=address)
     if ray.is_initialized():
-        if declared or address is not None:
-            raise InputError(
-                "--num-cpus, --num-gpus and --address cannot be applied: Ray runs in this Python process already; "
-                "leave them out, or call ray.shutdown() first"
-            )
         yield False
         return
-    if address is not None and declared:
-        raise InputError(f"--address: {address!r} has its own CPUs and GPUs; leave --num-cpus and --num-gpus out")
     variables = set(os.environ)
     try:
         if address is None:
@@ -103,8 +117,6 @@ def _start_here(num_cpus: int | None, num_gpus: int | None) -> None:
 
 
 def _join(address: str) -> None:
-    if address != "auto":
-        _reach(address)
     try:
         # In a process of its own first, which can be ended: ray.init itself takes no time limit.
         attempt = [sys.executable, "-c", TRY_TO_JOIN, address]

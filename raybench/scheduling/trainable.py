@@ -13,7 +13,7 @@ import platform
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ from raybench.results import write_trial
 from raybench.scheduling.cluster import INSTANCE_LABEL
 from raybench.scheduling.decisions import find_desk
 from raybench.scheduling.resources import Share, node_cpus
-from raybench.trials import from_json, weights_label
+from raybench.trials import first_row, from_json
 
 CLEANUP_SECONDS = 60
 """How long a trial may take to leave its process to the next one; Ray Tune's 2 s fail the next trial on a slow disk."""
@@ -121,16 +121,8 @@ def end_metrics(result: TrialResult) -> dict[str, Any]:
 
 def failed_result(trial: Trial, error: str, allocation: Allocation | None, *, retries: int) -> TrialResult:
     """Return the row of a trial that ended with an error; no allocation where nobody knows where it ran last."""
-    return TrialResult(
-        trial_id=trial.trial_id,
-        dataset=trial.dataset.name,
-        train_size=trial.train_size,
-        model=trial.model.name,
-        weights=weights_label(trial.weights),
-        strategy=trial.strategy.name,
-        augmentation=trial.strategy.augmentation,
-        seed=trial.seed,
-        status=Status.FAILED,
+    return replace(
+        first_row(trial, Status.FAILED),
         error=error,
         cpu_share=allocation.cpu_share if allocation else None,
         gpu_fraction=allocation.gpu_fraction if allocation else None,

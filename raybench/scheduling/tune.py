@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import ray
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
@@ -24,7 +25,7 @@ from raybench.events import Event
 from raybench.records import AshaSettings, ResourceRequest, Status, Trial
 from raybench.scheduling import resources
 from raybench.scheduling.asha import GroupedAsha
-from raybench.scheduling.cluster import environment, import_path, quiet_ray, ray_session
+from raybench.scheduling.cluster import check_session, environment, import_path, quiet_ray, ray_session
 from raybench.scheduling.decisions import LOG_NAME, DecisionLog, open_desk
 from raybench.scheduling.driver import Announcer, Interruption, Problems, RecordingScheduler
 from raybench.scheduling.trainable import Shared, run_trial
@@ -80,25 +81,23 @@ class Outcome:
     """What went wrong beside the trials, such as an event that could not be shown."""
 
 
-def check_settings(settings: Settings) -> None:
-    """Check what can be checked before Ray starts.
+def check_settings(settings: Settings, *, cpus: float = math.inf, gpus: float = math.inf) -> None:
+    """Check what can be checked before Ray starts; `cpus` and `gpus` are what this machine has, where that is known.
 
     Raises:
-        InputError: a share or a count that no machine can give, or more than what this machine is declared to have.
+        InputError: a share or a count that no machine can give, more than what this machine is declared to have, or
+            an address where nothing listens.
 
     """
-    resources.check_declared(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus)
+    check_session(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address)
     resources.check_request(settings.resources)
-    if settings.num_cpus is not None or settings.num_gpus is not None:
-        resources.fit(
-            settings.resources,
-            [
-                resources.Node(
-                    cpus=math.inf if settings.num_cpus is None else settings.num_cpus,
-                    gpus=math.inf if settings.num_gpus is None else settings.num_gpus,
-                )
-            ],
-        )
+    if settings.address is not None or ray.is_initialized():
+        return  # what there is then is for Ray to say
+    here = resources.Node(
+        cpus=cpus if settings.num_cpus is None else settings.num_cpus,
+        gpus=gpus if settings.num_gpus is None else settings.num_gpus,
+    )
+    resources.fit(settings.resources, [here])
 
 
 def run_trials(

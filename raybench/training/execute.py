@@ -29,7 +29,7 @@ from raybench.training.data import ImageData, load_images
 from raybench.training.loop import Finished, Training
 from raybench.training.memory import PeakMemory
 from raybench.training.weight_files import WeightCard, write_weights
-from raybench.trials import weights_label
+from raybench.trials import first_row
 
 OnEpoch = Callable[[EpochRecord], bool]
 """Told each finished epoch; returns True where the trial is to stop now."""
@@ -114,16 +114,8 @@ def _images(spec: DatasetSpec) -> ImageData:
 def _result(trial: Trial, training: Training, finished: Finished, *, status: Status) -> TrialResult:
     scores, progress = finished.scores, training.progress
     parameters = list(training.network.module.parameters())
-    row = TrialResult(
-        trial_id=trial.trial_id,
-        dataset=trial.dataset.name,
-        train_size=trial.train_size,
-        model=trial.model.name,
-        weights=weights_label(trial.weights),
-        strategy=trial.strategy.name,
-        augmentation=trial.strategy.augmentation,
-        seed=trial.seed,
-        status=status,
+    row = replace(
+        first_row(trial, status),
         epochs_run=progress.epoch,
         best_epoch=finished.best.epoch,
         train_loss=finished.best.train_loss,

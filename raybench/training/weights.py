@@ -15,6 +15,7 @@ Only the backbone's tensors are used: every comparison starts from a fresh head,
 import contextlib
 import difflib
 import importlib.resources
+import io
 import os
 import re
 import socket
@@ -199,9 +200,11 @@ def _hub_tensors(source: WeightsSource, path: Path, url: str) -> OrderedDict[str
     if path.is_file():
         return read_tensors(path)
     try:
-        with _download_timeout(), contextlib.redirect_stdout(sys.stderr):  # torch.hub announces the download on stdout
+        watched = sys.stderr.isatty()
+        announced = sys.stderr if watched else io.StringIO()  # torch.hub announces the download on stdout
+        with _download_timeout(), contextlib.redirect_stdout(announced):
             torch.hub.load_state_dict_from_url(
-                url, map_location="cpu", progress=sys.stderr.isatty(), check_hash=True, weights_only=True
+                url, map_location="cpu", progress=watched, check_hash=True, weights_only=True
             )
     except (OSError, RuntimeError) as error:
         raise WeightsError(
