@@ -37,7 +37,7 @@ Format = Literal["table", "markdown", "csv", "json"]
 @app.command()
 def run(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Experiment file.", show_default="quickstart")
+        Path | None, typer.Argument(metavar="FILE", help="Experiment file.", show_default="quickstart")
     ] = None,
     run_dir: Annotated[Path | None, typer.Option(help="Where results go.", show_default="runs/NAME")] = None,
     overrides: Overrides = None,
@@ -107,7 +107,7 @@ def plan(
 
 @app.command()
 def rank(
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Run directories, CSV or Parquet tables.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE", help="Run directories, CSV or Parquet tables.")],
     by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Order by this column.", show_default="test_accuracy")
     ] = None,
@@ -123,7 +123,7 @@ def rank(
 @app.command()
 def show(
     run_dir: RunDirectory,
-    trial: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="Id of a trial, or its first digits.")] = None,
+    trial: Annotated[str | None, typer.Argument(metavar="TRIAL", help="Id of a trial, or its first digits.")] = None,
 ) -> None:
     """List a run's trials, or print the epochs of one."""
     from raybench.output import print_trial, print_trials
@@ -136,9 +136,7 @@ def show(
 
 @app.command()
 def models(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME...]", help="Models; none: list all names.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Models; none: list all names.")] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Measure training and inference speed here.")] = False,
     layers: Annotated[bool, typer.Option("--layers", help="Print the architecture.")] = False,
     image_size: Annotated[
@@ -167,7 +165,7 @@ def export(
 def predict(
     run_dir: RunDirectory,
     trial: TrialId,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files.")],
 ) -> None:
     """Say what a trained trial sees in images."""
     from raybench.output import print_predictions

@@ -58,6 +58,18 @@ def _gpu(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
     return value
 
 
+def _train(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
+    if value in ("head", "all") or (isinstance(value, list) and value and all(isinstance(name, str) for name in value)):
+        return value
+    raise ValueError(f"{value!r} is not accepted; give head, all or a list of module names, such as [layer4]")
+
+
+def _augment(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
+    if isinstance(value, bool) or value in get_args(Policy):
+        return value
+    raise ValueError(f"{value!r} is not accepted; give true, false or one of {', '.join(get_args(Policy))}")
+
+
 def _named(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
     return {"name": value} if isinstance(value, str) else value
 
@@ -114,7 +126,7 @@ class _PhaseKeys(_Part):
 class PhaseConfig(_PhaseKeys):
     """One stage of a strategy; keys that are absent come from `training`."""
 
-    train: Literal["head", "all"] | list[str]
+    train: Annotated[Literal["head", "all"] | list[str], BeforeValidator(_train)]
     """head, all, or a list of dotted module names (the head learns with them)."""
 
 
@@ -122,7 +134,7 @@ class StrategyConfig(_Part):
     """A strategy by name, or spelled out as phases."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(\+augment)?$", max_length=100)]
-    augment: bool | Policy = False
+    augment: Annotated[bool | Policy, BeforeValidator(_augment)] = False
     """true: the dataset's policy; or a policy by name."""
     phases: list[PhaseConfig] | None = Field(default=None, min_length=1)
 

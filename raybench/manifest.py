@@ -37,6 +37,7 @@ _FACTS = TypeAdapter(Facts)
 class Manifest:
     """What a run directory says about itself."""
 
+    run_dir: Path
     experiment: Experiment
     facts: Facts
     created_at: str
@@ -45,8 +46,21 @@ class Manifest:
     """What was measured or chosen on this machine, such as threads a trial."""
 
     def trials(self) -> list[Trial]:
-        """Return the experiment's trials, as they were expanded when it last ran."""
-        return expand(self.experiment, self.facts)
+        """Return the experiment's trials, as they were expanded when it last ran.
+
+        Raises:
+            RunError: the manifest and the experiment beside it do not belong together.
+
+        """
+        try:
+            return expand(self.experiment, self.facts)
+        except KeyError as error:
+            unknown = f"knows nothing of {error.args[0]!r}, which {EXPERIMENT} beside it names"
+        except ExperimentError as error:
+            unknown = f"does not fit {EXPERIMENT} beside it: {error}"
+        raise RunError(
+            f"{self.run_dir / MANIFEST}: {unknown}; 'raybench resume {self.run_dir}' looks at the data again"
+        )
 
 
 def write_manifest(run_dir: Path, experiment: Experiment, facts: Facts, chosen: Mapping[str, Any]) -> None:
@@ -85,6 +99,7 @@ def read_manifest(run_dir: Path) -> Manifest:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         return Manifest(
+            run_dir=run_dir,
             experiment=parse_experiment(read_yaml(run_dir / EXPERIMENT), str(run_dir / EXPERIMENT)),
             facts=_FACTS.validate_python(data["facts"]),
             created_at=data["created_at"],

@@ -3,6 +3,7 @@
 In: a `Run` or what a command was given. Out: text on the terminal or in a file, and an exit status.
 """
 
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from raybench.api import rank_source
 from raybench.doctor import can_run_quickstart, diagnose, render
+from raybench.errors import InputError
 from raybench.experiment import load_experiment
 from raybench.foreign import load_sources
 from raybench.manifest import check_belongs
@@ -72,14 +74,22 @@ def print_ranking(sources: Sequence[Path], *, by: str | None, output_format: str
         if output is None:
             _print_ranking(console(), ranking, untuned=False, remarks=source.notes)
             return
-        with output.open("w", encoding="utf-8") as file:
-            _print_ranking(Console(file=file, width=PLAIN_WIDTH), ranking, untuned=False, remarks=source.notes)
+        file = io.StringIO()
+        _print_ranking(Console(file=file, width=PLAIN_WIDTH), ranking, untuned=False, remarks=source.notes)
+        _write(output, file.getvalue())
         return
     text = FORMATS[output_format](ranking)
     if output is None:
         sys.stdout.write(text)
     else:
+        _write(output, text)
+
+
+def _write(output: Path, text: str) -> None:
+    try:
         output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be written: {error.strerror}; give another file") from None
 
 
 def print_plan(file: Path, run_dir: Path | None, overrides: Sequence[str]) -> None:
