@@ -75,6 +75,8 @@ def summary(board: Board, now: datetime) -> Text:
 
 def render(board: Board, now: datetime, *, rows: int) -> RenderableType:
     """Return the live display; `rows` is the height that both tables share."""
+    if not board.running and not board.ended:
+        return Group(Text("Starting Ray and its workers"), summary(board, now))
     leaders = board.leaders()
     for_leaders = min(len(leaders), max(rows // 2, FEWEST_ROWS))
     for_running = max(rows - for_leaders, FEWEST_ROWS)

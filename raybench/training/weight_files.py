@@ -86,6 +86,8 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], card: WeightCard, *
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     safetensors.torch.save_file(copies, path)
     write_card(path, card, **more)
+    # safetensors makes files that only their owner can read; a run directory may be shared.
+    path.chmod(card_path(path).stat().st_mode)
 
 
 def write_card(path: Path, card: WeightCard, **more: Any) -> None:  # noqa: ANN401
