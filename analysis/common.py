@@ -16,7 +16,8 @@ from rich.text import Text
 from raybench.errors import InputError
 from raybench.report.formats import MISSING, is_missing, safe_text
 
-Formats = Mapping[str, Callable[[Any], str]]
+Formats = Mapping[str, str | Callable[[Any], str]]
+"""How columns are written: a format specification such as `.4f`, or a function."""
 Output = Annotated[Path | None, typer.Option(metavar="FILE.html", help="Draw it as well.", show_default="no plot")]
 
 
@@ -39,9 +40,14 @@ def print_table(title: str, rows: pd.DataFrame, formats: Formats) -> None:
     for place, name in enumerate(formats):
         table.add_column(name.replace("_", " "), justify="right" if place else "left", overflow="fold")
     for row in rows[list(formats)].itertuples(index=False):
-        cells = zip(formats.values(), row, strict=True)
-        table.add_row(*(Text(MISSING if is_missing(value) else text(value)) for text, value in cells))
+        table.add_row(*(Text(_cell(value, how)) for value, how in zip(row, formats.values(), strict=True)))
     Console().print(table)
+
+
+def _cell(value: object, how: str | Callable[[Any], str]) -> str:
+    if is_missing(value):
+        return MISSING
+    return format(value, how) if isinstance(how, str) else how(value)
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from raybench.ranking import rank
 from raybench.report.formats import duration_text, usd_text
 
 COST_TEXTS = {"standalone_cost_usd": usd_text, "train_seconds": duration_text}
+ACCURACY: Formats = {"accuracy": ".4f", "±": ".3f", "F": "F".__mul__, "points": "+.2f"}
 LEGEND = "F: frontier, nothing cheaper is as accurate. Points: 0.01 of accuracy, gained and paid for since the F above."
 
 
@@ -18,7 +19,7 @@ def by_cost(group: pd.DataFrame) -> pd.DataFrame:
     metric = "test_accuracy" if group["test_accuracy"].notna().any() else "val_accuracy"
     unit = "standalone_cost_usd" if group["standalone_cost_usd"].notna().all() else "train_seconds"
     table = group.assign(metric=metric, accuracy=group[metric], unit=unit, cost=group[unit])
-    table["±"] = table["test_accuracy_high"] - table["accuracy"]
+    table["±"] = (table["test_accuracy_high"] - table["test_accuracy_low"]) / 2
     table["configuration"] = labels(table, ["model", "weights", "strategy"])
     table["group"] = labels(table, ["dataset", "train_size"])
     table["F"] = table["on_frontier"].fillna(value=False).astype(bool)
@@ -44,14 +45,7 @@ def main(source: SourcePath, output: Output = None) -> None:
         for table in tables:
             group, metric, unit = table.iloc[0][["group", "metric", "unit"]]
             paid = COST_TEXTS[unit]
-            accuracy: Formats = {"accuracy": "{:.4f}".format, "±": "{:.3f}".format, "F": "F".__mul__}
-            formats: Formats = {
-                "configuration": str,
-                "cost": paid,
-                **accuracy,
-                "points": "+{:.2f}".format,
-                "a_point": paid,
-            }
+            formats: Formats = {"configuration": "", "cost": paid, **ACCURACY, "a_point": paid}
             print_table(f"{group}: {unit} for {metric}", table, formats)
         left_out = f"Left out, for seeds that did not complete: {(ranking['stopped'] > 0).sum()} configurations."
         print_lines([LEGEND, *([left_out] if ranking["stopped"].any() else []), *trials.notes])

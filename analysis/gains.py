@@ -3,30 +3,28 @@
 import pandas as pd
 import typer
 from common import Formats, Output, answering, labels, print_lines, print_table
-from sources import Source, SourcePath, load_trials
+from sources import SourcePath, load_trials
 
 from raybench.errors import InputError
+from raybench.foreign import Source
 from raybench.records import Status
 from raybench.scores import outcomes_by_trial, scores_of
 from raybench.stats import difference_interval
 
 CHANGES = {"fine-tuning": {"fine-tune", "lp-ft", "fine_tuned"}, "augmentation": {"augment", "augmented"}}
-"""Parts of a strategy's name that stand for a change; `linear-probe` and `plain` are those without any."""
-FORMATS: Formats = {
-    "pair": str, **dict.fromkeys(["before", "after"], "{:.4f}".format), "points": "{:+.1f}".format,
-    "±": "{:.1f}".format, "time": "x{:.1f}".format, "seeds": str,
-}  # fmt: skip
+MEANS = dict.fromkeys(["before", "after"], ".4f")
+FORMATS: Formats = {"pair": "", **MEANS, "points": "+.1f", "±": ".1f", "time": ".1f", "seeds": ""}
 NOTE = "Over seeds that both sides completed. Points: 0.01 of accuracy, with half of the 95 % interval. Time: a factor."
 
 
 def change(before: str, after: str) -> str | None:
-    """Return the one change that leads from a strategy to another, or None."""
+    """Return the one change from a strategy to another, or None; `linear-probe` and `plain` stand for none yet."""
     old, new = ({*name.split("+")} - {"linear-probe", "plain", ""} for name in (before, after))
     return next((name for name, parts in CHANGES.items() if new - parts == old != new), None)
 
 
 def gains(source: Source, metric: str) -> pd.DataFrame:
-    """Return one row a change and pair: means before and after, points gained, half of the interval, factor of time."""
+    """Return one row a change and pair: means before and after, points, half of the interval, time."""
     known = source.results[source.results["status"].eq(Status.COMPLETED) & source.results[metric].notna()]
     known = known.assign(strategy=known["strategy"].fillna("plain"), group=labels(known, ["dataset", "train_size"]))
     both = known.merge(known, on=["dataset", "train_size", "group", "model", "weights", "seed"])
@@ -47,12 +45,14 @@ def main(source: SourcePath, output: Output = None) -> None:
     with answering(output) as plotly:
         loaded = load_trials(source)
         metric = "test_accuracy" if loaded.results["test_accuracy"].notna().any() else "val_accuracy"
-        table = gains(loaded, metric)
-        if table.empty:
-            known = ", ".join({str(name): None for name in loaded.results["strategy"]})
-            raise InputError(f"{source}: no strategies that {' or '.join(CHANGES)} alone tells apart, but {known}")
-        for (group, what), rows in table.groupby(["group", "change"], sort=False):
-            print_table(f"{group}, {what}: {rows['points'].mean():+.1f} points of {metric}", rows, FORMATS)
+        if (table := gains(loaded, metric)).empty:
+            raise InputError(f"{source}: no two strategies are a {' or '.join(CHANGES)} apart; compare some that are")
+        for keys, rows in table.groupby(["group", "change"], sort=False):
+            print_table(
+                f"{', '.join(map(str, keys))}: on average {rows['points'].mean():+.1f} points of {metric}",
+                rows,
+                FORMATS,
+            )
         print_lines([NOTE, *loaded.notes])
         if plotly:
             bars = plotly.bar(table, x="group", y="points", error_y="±", color="pair", facet_row="change")

@@ -9,7 +9,7 @@ from rich.console import Console
 from sources import CURVES, SourcePath, load_epochs
 
 from raybench.errors import InputError
-from raybench.report.formats import clock_text, number_text
+from raybench.report.formats import clock_text
 from raybench.report.tables import epochs_table
 
 MAY_GO = ["train_loss", "train_accuracy", "epoch_seconds"]
@@ -18,8 +18,7 @@ MOST = 6
 """Trials whose epochs are printed where none are chosen."""
 HELP = "Only trials whose names hold these words; can be repeated."
 Words = Annotated[list[str] | None, typer.Option("--trial", metavar="WORDS", help=HELP, show_default="all")]
-LOSS_AND_ACCURACY: Formats = {"lowest_val_loss": number_text, "best_val_accuracy": number_text}
-FORMATS: Formats = {"trial": str, **LOSS_AND_ACCURACY, "epochs": str, "time": clock_text}
+FORMATS: Formats = {"trial": "", "lowest_val_loss": ".4f", "best_val_accuracy": ".4f", "epochs": "", "time": clock_text}
 
 
 def summary(name: str, rows: pd.DataFrame) -> dict[str, object]:

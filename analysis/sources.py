@@ -11,12 +11,12 @@ from common import labels
 from tune_results import read_tune_results, trial_folders
 
 from raybench.errors import InputError
-from raybench.foreign import Kind, Source, load_source, read_table
+from raybench.foreign import METRIC_WORDS, SETTINGS_WITH_METRIC_WORDS, Kind, Source, load_source, read_table
 from raybench.ranking import ABSENT
 from raybench.results import load_history
 
 CURVES = ["train_loss", "val_loss", "train_accuracy", "val_accuracy"]
-NO_NAMES = {*CURVES, "epoch", "phase", "epoch_seconds", "learning_rate", "images_per_second", "status", "trial_id"}
+NO_NAMES = {"phase", "status", "trial_id"}
 COLUMNS = ABSENT | dict.fromkeys(["test_accuracy", "val_accuracy", "train_seconds"], math.nan)
 """What stands for a column that a table does not have."""
 SourcePath = Annotated[
@@ -55,12 +55,18 @@ def load_epochs(path: Path) -> pd.DataFrame:
     Raises `InputError` where the source holds no epochs.
     """
     epochs = _epochs(path)
-    columns = [name for name in map(str, epochs) if name not in NO_NAMES and not name.startswith("published_")]
-    tell = [name for name in columns if name in {"model", "strategy"} or len(epochs[name].drop_duplicates()) > 1]
+    named = [name for name in map(str, epochs) if _is_setting(name)]
+    tell = [name for name in named if name in {"model", "strategy"} or len(epochs[name].drop_duplicates()) > 1]
     absent = {name: math.nan for name in [*CURVES, "epoch_seconds"] if name not in epochs}
-    named = epochs.assign(**absent, trial=labels(epochs, tell))
-    named.attrs["notes"] = epochs.attrs.get("notes", ())
-    return named
+    labelled = epochs.assign(**absent, trial=labels(epochs, tell))
+    labelled.attrs["notes"] = epochs.attrs.get("notes", ())
+    return labelled
+
+
+def _is_setting(name: str) -> bool:
+    """Tell what names a trial from what was measured, as `raybench.foreign` does."""
+    measured = not METRIC_WORDS.isdisjoint(name.lower().split("_")) and name not in SETTINGS_WITH_METRIC_WORDS
+    return not measured and name not in NO_NAMES and not name.startswith("published_")
 
 
 def _epochs(path: Path) -> pd.DataFrame:
@@ -69,7 +75,7 @@ def _epochs(path: Path) -> pd.DataFrame:
     source = load_source(path)
     if source.kind is Kind.RUN:
         identity = ["trial_id", "dataset", "train_size", "model", "weights", "strategy", "seed"]
-        return load_history(path).merge(source.results[identity], on="trial_id")
+        return source.results[identity].merge(load_history(path).drop(columns="learning_rate"), on="trial_id")
     if source.kind is Kind.RESULTS:
         raise InputError(f"{path}: holds no epochs; give a run directory or a table with one row an epoch")
     return read_table(path)
