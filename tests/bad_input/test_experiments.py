@@ -1,100 +1,27 @@
-"""Whatever is wrong with what a user gives: one message, exit status 2, nothing started and nothing written."""
+"""Whatever is wrong with an experiment: one message, exit status 2, nothing started and nothing written."""
 
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
-from PIL import Image
 
-from raybench import cli
-from raybench.experiment import load_experiment
-from raybench.manifest import read_manifest, write_manifest
-from raybench.results import RESULTS_SCHEMA
-from raybench.training import preflight
-
-GOOD = {
-    "name": "name: small",
-    "datasets": "datasets: [{name: shapes, source: 'imagefolder:images', image_size: 32}]",
-    "models": "models: [resnet8]",
-    "weights": "weights: [random]",
-    "strategies": "strategies: [linear-probe]",
-    "seeds": "seeds: [0]",
-    "training": "training: {epochs: 1}",
-}
-"""An experiment that runs on what `images` makes: each case spoils it in one place."""
-
-
-def picture(path: Path, shade: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(shade).integers(0, 40, (16, 16, 3), dtype=np.uint8)
-    Image.fromarray(noise + np.uint8(shade)).save(path, quality=95)
-
-
-def images(folder: Path, *, classes: str = "ab", train: int = 6) -> None:
-    """Write an imagefolder of JPEGs: `train` images a class to train on, and two a class in val and in test."""
-    shade = 0
-    for split, count in (("train", train), ("val", 2), ("test", 2)):
-        for name in classes:
-            for index in range(count):
-                shade = (shade + 1) % 200
-                picture(folder / f"images/{split}/{name}/{index}.jpg", shade)
-
-
-def no_images(folder: Path) -> None:
-    """Leave the folder as it is."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Case:
-    """An experiment file that cannot run."""
-
-    says: tuple[str, ...]
-    """What the message has to name: the key, the value, what is accepted."""
-    lines: tuple[str, ...] = ()
-    """In place of the lines of `GOOD` with the same key, or beside them."""
-    text: str | None = None
-    """The whole file, where it is no mapping of keys."""
-    make: Callable[[Path], object] = images
-    """Makes what the file names."""
-    options: tuple[str, ...] = ()
-    """Behind the file on the command line."""
-    names_file: bool = True
-    """Whether the message begins with the experiment file: a run directory or an option may be wrong instead."""
-
-
-def dataset(keys: str) -> str:
-    return f"datasets: [{{name: shapes, image_size: 32, {keys}}}]"
-
-
-def lists(**texts: str) -> Callable[[Path], None]:
-    """Make file lists `x.train`, `x.test` and so on beside the images."""
-
-    def make(folder: Path) -> None:
-        images(folder)
-        for split, text in texts.items():
-            (folder / f"x.{split}").write_text(text)
-
-    return make
-
-
-def also(write: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Make the images and something else."""
-
-    def make(folder: Path) -> None:
-        images(folder)
-        write(folder)
-
-    return make
+from tests.bad_input.material import (
+    Case,
+    also,
+    call,
+    dataset,
+    files_below,
+    images,
+    lists,
+    make_run,
+    no_images,
+    the_message,
+    write,
+)
 
 
 def truncated(folder: Path) -> None:
@@ -258,6 +185,13 @@ DATA = {
     "dataset callable that returns nothing": Case(
         lines=(CALLABLE,), make=module("def make(): pass"), says=("datasets[0]", "NoneType without 'train'", "pairs")
     ),
+    "one set of files under two names": Case(
+        lines=(
+            "datasets: [{name: a, source: 'imagefolder:images'}, {name: b, source: 'imagefolder:./images'}]",
+            "models: [resnet18]",
+        ),
+        says=("resnet18 random linear-probe · b 12 · seed 0", "a 12 · seed 0", "the same training", "leave one"),
+    ),
     "augmentation that the dataset turns off": Case(
         lines=(dataset("source: 'imagefolder:images', augmentation: none"), "strategies: [fine-tune+augment]"),
         says=("strategies: 'fine-tune+augment'", "augmentation: none", "trivialaugment"),
@@ -327,17 +261,6 @@ def a_file(name: str) -> Callable[[Path], None]:
     return also(lambda folder: (folder / name).write_text("a file in the way"))
 
 
-def make_run(run_dir: Path, file: Path) -> None:
-    """Make the run directory of an experiment, none of whose trials has ended."""
-    experiment = load_experiment(file)
-    write_manifest(run_dir, experiment, preflight.check(experiment, str(file)), {})
-
-
-def trial_of(run_dir: Path) -> str:
-    """Return the id of the first trial of a run."""
-    return read_manifest(run_dir).trials()[0].trial_id
-
-
 def other_run(folder: Path) -> None:
     make_run(folder / "run", write(folder, Case(lines=("name: large",), says=())))
 
@@ -374,6 +297,11 @@ PLACE = {
         options=("--num-gpus", "1"),
         says=("resources.gpu: 2", "up to 1, or auto"),
     ),
+    "gpu where there is none": Case(
+        lines=("resources: {gpu: 0.5}",),
+        options=("--num-gpus", "0"),
+        says=("resources.gpu: 0.5", "no GPU", "0 or auto", "--num-gpus"),
+    ),
     "cpu above what there is": Case(
         lines=("resources: {cpu: 3}",), options=("--num-cpus", "2"), says=("resources.cpu: 3", "up to 2")
     ),
@@ -388,53 +316,6 @@ PLACE = {
 }
 
 CASES = {**SHAPE, **DATA, **MODELS, **PLACE}
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    """Run the command line in this process and return its exit status."""
-    monkeypatch.setattr(sys, "argv", ["raybench", *map(str, arguments)])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    return int(left.value.code or 0)
-
-
-def the_message(captured: str) -> str:
-    """Return the one line that a user reads."""
-    lines = captured.strip().splitlines()
-    assert len(lines) == 1, captured
-    assert lines[0].startswith("raybench: ")
-    return lines[0].removeprefix("raybench: ")
-
-
-def files_below(folder: Path) -> dict[str, bytes | None]:
-    """Return the files below a folder; what Python compiles on import aside, and the locks of the image cache."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix != ".lock" and "__pycache__" not in path.parts
-    }
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, with caches of its own beside it."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    monkeypatch.syspath_prepend(work)
-    monkeypatch.delitem(sys.modules, "faulty_of_a_test", raising=False)
-    monkeypatch.setenv("RAYBENCH_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # where nobody answers: offline, at once
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    return work
-
-
-def write(folder: Path, case: Case) -> Path:
-    path = folder / "experiment.yaml"
-    keys = {line.split(":", 1)[0]: line for line in case.lines}
-    path.write_text(case.text if case.text is not None else "\n".join([*(GOOD | keys).values(), ""]))
-    return path
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -465,224 +346,6 @@ def test_several_mistakes_are_told_at_once(
         "training.epochs",
         "training.momentun",
     ]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Command:
-    """A command that cannot be done, on what `a_run` makes."""
-
-    arguments: tuple[str, ...]
-    says: tuple[str, ...]
-    make: Callable[[Path], object] = no_images
-
-
-def spoiled(name: str, content: bytes) -> Callable[[Path], None]:
-    """Put something else in the place of a file of the run; `TRIAL` stands for the id of its trial."""
-
-    def make(folder: Path) -> None:
-        path = folder / "run" / name.replace("TRIAL", trial_of(folder / "run"))
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-
-    return make
-
-
-def of_the_future(folder: Path) -> None:
-    (folder / "run/results").mkdir()
-    row = {field.name: None for field in RESULTS_SCHEMA} | {
-        "trial_id": "f",
-        "status": "completed",
-        "schema_version": 99,
-    }
-    pq.write_table(pa.Table.from_pylist([row], schema=RESULTS_SCHEMA), folder / "run/results/f.parquet")
-
-
-def table(text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / "table.csv").write_text(text)  # type: ignore[return-value]
-
-
-COMMANDS = {
-    "file that is not there": Command(arguments=("run", "gone.yaml"), says=("gone.yaml: no such file",)),
-    "folder in place of a file": Command(arguments=("run", "run"), says=("run: cannot be read as text",)),
-    "plan of a bad file": Command(
-        arguments=("plan", "experiment.yaml", "--set", "models=[resnet19]"),
-        says=("experiment.yaml: models[0]", "did you mean"),
-    ),
-    "plan on the run of another experiment": Command(
-        arguments=("plan", "experiment.yaml", "--set", "name=large", "--run-dir", "run"), says=("run: ", "'large'")
-    ),
-    "resume of nothing": Command(arguments=("resume", "gone"), says=("gone: no such run directory",)),
-    "resume of a file": Command(arguments=("resume", "experiment.yaml"), says=("experiment.yaml: no such run",)),
-    "resume of another folder": Command(arguments=("resume", "images"), says=("images: is no run directory",)),
-    "broken manifest": Command(
-        arguments=("resume", "run"), make=spoiled("manifest.json", b"{"), says=("run/manifest.json: cannot be read",)
-    ),
-    "manifest that is no text": Command(
-        arguments=("show", "run"), make=spoiled("manifest.json", b"\xff\xfe"), says=("run/manifest.json: cannot be",)
-    ),
-    "manifest that is a list": Command(
-        arguments=("show", "run"), make=spoiled("manifest.json", b"[]"), says=("run/manifest.json: cannot be read",)
-    ),
-    "manifest without a dataset of the experiment": Command(
-        arguments=("show", "run"),
-        make=spoiled("manifest.json", b'{"facts": {}, "created_at": "", "chosen": {}}'),
-        says=("run/manifest.json: knows nothing of 'shapes'", "raybench resume run"),
-    ),
-    "broken experiment of a run": Command(
-        arguments=("show", "run"), make=spoiled("experiment.yaml", b"name: ["), says=("run/experiment.yaml: not valid",)
-    ),
-    "corrupt row": Command(
-        arguments=("resume", "run"),
-        make=spoiled("results/TRIAL.parquet", b"no Parquet"),
-        says=("run/results/TRIAL.parquet: cannot be read as Parquet", "delete it"),
-    ),
-    "corrupt row, shown": Command(
-        arguments=("show", "run"),
-        make=spoiled("results/TRIAL.parquet", b""),
-        says=("TRIAL.parquet: cannot be read",),
-    ),
-    "corrupt row, ranked": Command(
-        arguments=("rank", "run"),
-        make=spoiled("results/TRIAL.parquet", b"PAR1"),
-        says=("TRIAL.parquet: cannot be read",),
-    ),
-    "rows of a later version": Command(
-        arguments=("rank", "run"), make=of_the_future, says=("run: results of schema version 99", "up to 1", "newer")
-    ),
-    "unknown trial, shown": Command(
-        arguments=("show", "run", "zzzz"), says=("run: has no trial 'zzzz'", "raybench show run")
-    ),
-    "unknown trial, exported": Command(
-        arguments=("export", "run", "zzzz", "--output", "w.safetensors"), says=("run: has no trial 'zzzz'",)
-    ),
-    "unknown trial, predicted with": Command(
-        arguments=("predict", "run", "zzzz", "images/test/a/0.jpg"), says=("run: has no trial 'zzzz'",)
-    ),
-    "no trial": Command(arguments=("show", "run", ""), says=("run: ", "''")),
-    "trial that has not ended, exported": Command(
-        arguments=("export", "run", "TRIAL", "--output", "w.safetensors"), says=("run", "TRIAL", "not ended")
-    ),
-    "trial that has not ended, predicted with": Command(
-        arguments=("predict", "run", "TRIAL", "images/test/a/0.jpg"), says=("run", "TRIAL")
-    ),
-    "export of another kind": Command(
-        arguments=("export", "run", "TRIAL", "--output", "w.h5"), says=("--output w.h5", ".safetensors or .onnx")
-    ),
-    "unknown column": Command(
-        arguments=("rank", "table.csv", "--by", "beauty"),
-        make=table("model,test_accuracy\nresnet8,0.5\n"),
-        says=("--by: 'beauty'", "give one of test_accuracy"),
-    ),
-    "column that is no metric": Command(
-        arguments=("rank", "table.csv", "--by", "model"),
-        make=table("model,test_accuracy\nresnet8,0.5\n"),
-        says=("'model'", "test_accuracy"),
-    ),
-    "column that the table lacks": Command(
-        arguments=("rank", "table.csv", "--by", "val_loss"),
-        make=table("model,test_accuracy\nresnet8,0.5\n"),
-        says=("'val_loss'",),
-    ),
-    "table without accuracies": Command(
-        arguments=("rank", "table.csv"), make=table("model,size\nresnet8,3\n"), says=("table.csv", "'test_accuracy'")
-    ),
-    "accuracy in percent": Command(
-        arguments=("rank", "table.csv"),
-        make=table("model,test_accuracy\nresnet8,93.1\n"),
-        says=("table.csv: row 1: test_accuracy is 93.1", "from 0 to 1"),
-    ),
-    "empty table": Command(arguments=("rank", "table.csv"), make=table(""), says=("table.csv: cannot be read",)),
-    "table of another kind": Command(
-        arguments=("rank", "experiment.yaml"), says=("experiment.yaml", ".csv or .parquet")
-    ),
-    "source that is not there": Command(arguments=("rank", "gone"), says=("gone: there is no such",)),
-    "folder that is no run": Command(arguments=("rank", "images"), says=("images: not a run directory",)),
-    "ranking into a folder that is not there": Command(
-        arguments=("rank", "table.csv", "--output", "gone/ranking.csv", "--format", "csv"),
-        make=table("model,test_accuracy\nresnet8,0.5\n"),
-        says=("--output gone/ranking.csv", "cannot be written"),
-    ),
-    "table into a folder": Command(
-        arguments=("rank", "table.csv", "--output", "images"),
-        make=table("model,test_accuracy\nresnet8,0.5\n"),
-        says=("--output images", "cannot be written"),
-    ),
-    "unknown model": Command(arguments=("models", "resnet19"), says=("'resnet19'", "did you mean")),
-    "unknown model's layers": Command(
-        arguments=("models", "resnet19", "--layers"), says=("'resnet19'", "did you mean")
-    ),
-    "model on images that are too small": Command(
-        arguments=("models", "alexnet", "--image-size", "32"), says=("alexnet", "32", "63")
-    ),
-    "init on nothing": Command(arguments=("init", "gone"), says=("gone: no such folder", "train/CLASS/IMAGE")),
-    "init on a file that is there": Command(
-        arguments=("init", "images", "--output", "experiment.yaml"), says=("experiment.yaml: is there already",)
-    ),
-}
-
-
-@pytest.fixture
-def a_run(folder: Path) -> str:
-    """A run directory none of whose trials has ended; returns the id of its only one."""
-    images(folder)
-    make_run(folder / "run", write(folder, Case(says=())))
-    return trial_of(folder / "run")
-
-
-@pytest.mark.parametrize("case", COMMANDS.values(), ids=COMMANDS)
-def test_command_that_cannot_be_done_is_one_message_and_nothing_is_written(
-    case: Command, a_run: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    case.make(folder)
-    before = files_below(folder.parent)
-    arguments = [a_run if argument == "TRIAL" else argument for argument in case.arguments]
-    status = call(monkeypatch, *arguments)
-    captured = capsys.readouterr()
-    message = the_message(captured.err)
-    assert status == 2
-    assert all(line.startswith("Note: ") for line in captured.out.splitlines())
-    for part in case.says:
-        assert part.replace("TRIAL", a_run) in message
-    assert files_below(folder.parent) == before
-    assert not ray.is_initialized()
-
-
-USAGE = {
-    "unknown format": (("rank", "run", "--format", "xml"), ("--format", "xml", "markdown", "csv", "json")),
-    "unknown option": (("run", "--run-dri", "x"), ("--run-dri", "--run-dir")),
-    "unknown command": (("runn",), ("runn",)),
-    "missing argument": (("rank",), ("SOURCE",)),
-    "cores that are no number": (("run", "--num-cpus", "two"), ("--num-cpus", "integer")),
-}
-
-
-@pytest.mark.parametrize("case", USAGE)
-def test_command_line_that_is_none_says_what_is_wrong(
-    case: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments, says = USAGE[case]
-    assert call(monkeypatch, *arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    for part in says:
-        assert part in captured.err
-    assert files_below(folder.parent) == {}
-
-
-def test_address_where_nobody_listens_is_named_and_nothing_is_written(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    images(folder)
-    file = write(folder, Case(says=()))
-    before = files_below(folder.parent)
-    with closing(socket.socket()) as taken:
-        taken.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        assert call(monkeypatch, "run", file, "--address", address) == 2
-    message = the_message(capsys.readouterr().err)
-    assert message.startswith(f"--address: '{address}' does not answer")
-    assert "HOST:PORT" in message
-    assert files_below(folder.parent) == before
 
 
 def test_missing_timm_says_what_to_install(
