@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -197,7 +197,9 @@ def test_photos_in_both_layouts_end_with_a_table_that_names_the_pick(photos: Don
     for model in ("resnet18", "resnet50", "alexnet"):
         assert model in photos.out
     text = " ".join(photos.out.split())
-    assert re.search(r"Pick for folders, 32 training images: (resnet18|resnet50|alexnet) linear-probe", text), photos.out
+    assert re.search(r"Pick for folders, 32 training images: (resnet18|resnet50|alexnet) linear-probe", text), (
+        photos.out
+    )
     assert "Results: runs/photos" in text
 
 
@@ -207,18 +209,20 @@ def test_rows_hold_the_recall_of_the_minority_class(photos: Done, folder: Path) 
     assert len(rows) == 6
     assert set(rows["status"]) == {"completed"}
     predictions = raybench.load_predictions(folder / "runs/photos")
-    for trial_id, recall in rows["test_per_class_recall"].items():
+    balanced = rows["test_balanced_accuracy"]
+    for trial_id, recall in zip(rows.index, rows["test_per_class_recall"], strict=True):
         own = predictions[predictions["trial_id"] == trial_id]
         hit = (own["label"] == own["predicted"]).groupby(own["label"]).mean()
         assert list(recall) == pytest.approx(list(hit))
         assert len(recall) == 3
-        assert rows.loc[trial_id, "test_balanced_accuracy"] == pytest.approx(np.mean(recall))
+        assert balanced[trial_id] == pytest.approx(np.mean(recall))
 
 
 def test_one_set_of_files_gives_the_same_metrics_in_either_layout(photos: Done, folder: Path) -> None:
     assert photos.status == 0
-    rows = rows_of(folder / "runs/photos").reset_index().set_index(["dataset", "model"]).sort_index()
-    pd.testing.assert_frame_equal(rows.loc["folders"][METRICS], rows.loc["lists"][METRICS], check_exact=True)
+    rows = rows_of(folder / "runs/photos").set_index("model").sort_index()
+    folders, lists = (rows.loc[rows["dataset"] == name, METRICS] for name in ("folders", "lists"))
+    pd.testing.assert_frame_equal(folders, lists, check_exact=True)
 
 
 def test_cost_is_time_by_share_by_price(photos: Done, folder: Path) -> None:
@@ -290,9 +294,9 @@ def test_interrupted_run_goes_on_and_ends_with_the_same_numbers(undisturbed: Don
     assert list(untouched["finished_at"]) == list(ended["finished_at"]), "what had ended is not trained again"
 
 
-def wait_for(process: subprocess.Popen[str], condition: object) -> None:
+def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
