@@ -36,12 +36,12 @@ def labels(rows: pd.DataFrame, columns: Sequence[str]) -> "pd.Series[str]":
 
 def print_table(title: str, rows: pd.DataFrame, formats: Formats) -> None:
     """Print columns of rows, each in its format; the first holds names, the others numbers."""
-    table = Table(box=box.SIMPLE_HEAD, title=Text(title, style="bold"), title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for place, name in enumerate(formats):
         table.add_column(name.replace("_", " "), justify="right" if place else "left", overflow="fold")
     for row in rows[list(formats)].itertuples(index=False):
         table.add_row(*(Text(_cell(value, how)) for value, how in zip(row, formats.values(), strict=True)))
-    Console().print(table)
+    Console().print(Text(title, style="bold"), table, sep="\n")
 
 
 def _cell(value: object, how: str | Callable[[Any], str]) -> str:

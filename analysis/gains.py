@@ -48,12 +48,8 @@ def main(source: SourcePath, output: Output = None) -> None:
         if (table := gains(loaded, metric)).empty:
             raise InputError(f"{source}: no two strategies are a {' or '.join(CHANGES)} apart; compare some that are")
         for keys, rows in table.groupby(["group", "change"], sort=False):
-            print_table(
-                f"{', '.join(map(str, keys))}: on average {rows['points'].mean():+.1f} points of {metric}",
-                rows,
-                FORMATS,
-            )
-        print_lines([NOTE, *loaded.notes])
+            print_table(f"{', '.join(map(str, keys))}: {rows['points'].mean():+.1f} points on average", rows, FORMATS)
+        print_lines([f"{NOTE} Before and after: {metric}.", *loaded.notes])
         if plotly:
             bars = plotly.bar(table, x="group", y="points", error_y="±", color="pair", facet_row="change")
             bars.update_layout(barmode="group").write_html(output)

@@ -147,7 +147,7 @@ def test_cost_counts_in_usd_where_every_cost_is_known(tmp_path: Path) -> None:
 def test_gains_of_the_first_study_at_each_size(tmp_path: Path) -> None:
     text = answer("gains", FIRST_STUDY, "--output", tmp_path / "plot.html")
     assert "augmentation" in page(tmp_path / "plot.html")
-    sizes = re.findall(r"train_size=(\d+), ([a-z-]+): on average ([+-][\d.]+) points of test_accuracy", text)
+    sizes = re.findall(r"train_size=(\d+), ([a-z-]+): ([+-][\d.]+) points on average", text)
     assert sizes == [
         ("833", "fine-tuning", "+10.4"), ("833", "augmentation", "+1.1"),
         ("2280", "fine-tuning", "+4.7"), ("2280", "augmentation", "+0.6"),
