@@ -1,5 +1,6 @@
 """The command line on real images with real Ray: what a user starts, interrupts, extends and reads."""
 
+import io
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import raybench
+from raybench import cli
 
 COMMAND = str(Path(sys.executable).with_name("raybench"))
 CORES = 2
@@ -272,7 +274,7 @@ def test_interrupted_run_goes_on_and_ends_with_the_same_numbers(undisturbed: Don
     try:
         process = start("run", "own.yaml", "--run-dir", "interrupted", "--num-cpus", str(CORES), folder=folder)
         wait_for(process, lambda: any(run_dir.glob("results/*.parquet")) and any(run_dir.glob("checkpoints/*.pt")))
-        family = psutil.Process(process.pid).children(recursive=True)
+        family = family_of(process)
         os.killpg(process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
         out, err = process.communicate(timeout=100)
     finally:
@@ -292,6 +294,24 @@ def test_interrupted_run_goes_on_and_ends_with_the_same_numbers(undisturbed: Don
     same_outcome(run_dir, folder / "runs/own")
     untouched = rows_of(run_dir).loc[ended.index]
     assert list(untouched["finished_at"]) == list(ended["finished_at"]), "what had ended is not trained again"
+
+
+def test_interruption_before_the_first_trial_leaves_nothing_behind(folder: Path) -> None:
+    process = start("run", "own.yaml", "--run-dir", "never", "--num-cpus", str(CORES), folder=folder)
+    ray_started = ("raylet", "gcs_server")
+    wait_for(process, lambda: any(child.name() in ray_started for child in family_of(process)))
+    family = family_of(process)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 130, out + err
+    assert err == "Interrupted before anything was started; never is as it was.\n"
+    assert not (folder / "never").exists()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == []
+
+
+def family_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
 
 
 def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
@@ -314,3 +334,47 @@ def test_one_more_seed_trains_the_new_trials_alone(undisturbed: Done, folder: Pa
     assert rows["seed"].value_counts().to_dict() == {0: 4, 1: 4, 2: 4}
     assert len(before) == 3 * 8
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_trained_trial_is_shown_exported_and_asked_about_images(
+    undisturbed: Done, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert undisturbed.status == 0
+    monkeypatch.chdir(folder)
+    rows = raybench.load_results("runs/own")
+    trial = rows.loc[rows["model"] == "resnet8", "trial_id"].iloc[0]
+
+    assert here(monkeypatch, "show", "runs/own") == 0
+    listed = capsys.readouterr().out
+    assert all(trial_id in listed for trial_id in rows["trial_id"])
+    assert here(monkeypatch, "show", "runs/own", trial[:6]) == 0
+    assert "val loss" in capsys.readouterr().out
+
+    assert here(monkeypatch, "export", "runs/own", trial, "--output", "weights.safetensors") == 0
+    assert (folder / "weights.safetensors").is_file()
+    assert (folder / "weights.json").is_file()
+    capsys.readouterr()
+    image = "images/test/disc/00.jpg"
+    assert here(monkeypatch, "predict", "runs/own", trial, image) == 0
+    told = capsys.readouterr().out
+    assert image in told
+    assert any(name in told for name in COUNTS)
+
+    (folder / "text.jpg").write_text("no image")
+    assert here(monkeypatch, "predict", "runs/own", trial, image, "text.jpg") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("raybench: text.jpg: ")
+
+    assert here(monkeypatch, "rank", "runs/own", "--format", "csv", "--by", "train_seconds") == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert list(table["rank"]) == [1, 2, 3, 4]
+    assert table["train_seconds"].is_monotonic_increasing
+
+
+def here(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command line in this process and return its exit status."""
+    monkeypatch.setattr(sys, "argv", ["raybench", *arguments])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return int(left.value.code or 0)

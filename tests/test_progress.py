@@ -2,7 +2,9 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -10,32 +12,15 @@ from rich.console import Console
 from raybench.board import Board
 from raybench.events import EpochDone, Event, TrialEnded, TrialStarted
 from raybench.progress import Progress, duration_text, render, rough_duration_text, summary
-from raybench.records import DatasetSpec, EpochRecord, ModelSpec, Phase, Status, Strategy, TrainingSettings, Trial
+from raybench.records import EpochRecord, Status, Trial
+from tests import builders
+from tests.builders import PHASE
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
-def make_trial(
-    trial_id: str, *, model: str = "resnet8", weights: str = "random", size: int = 400, seed: int = 0, epochs: int = 12
-) -> Trial:
-    phase = Phase(
-        train="all", optimizer="adam", learning_rate=1e-3, weight_decay=0.0, momentum=0.9, schedule="none",
-        step_epochs=7, step_factor=0.1, warmup_epochs=0, epochs=epochs, patience=2,
-    )  # fmt: skip
-    return Trial(
-        trial_id=trial_id,
-        dataset=DatasetSpec(
-            name="digits", source="digits", root=None, image_size=16, val_size=None, on_bad_image="error"
-        ),
-        train_size=size,
-        model=ModelSpec(name=model, head=None),
-        weights=weights,
-        strategy=Strategy(name="fine-tune", augmentation="none", phases=(phase,)),
-        training=TrainingSettings(
-            batch_size=32, label_smoothing=0.0, class_weights="none", precision="auto", deterministic=True
-        ),
-        seed=seed,
-    )
+def make_trial(trial_id: str, *, size: int = 400, epochs: int = 12, **changes: Any) -> Trial:  # noqa: ANN401 - any field
+    return builders.make_trial(trial_id, replace(PHASE, epochs=epochs, patience=2), train_size=size, **changes)
 
 
 def epoch(trial_id: str, number: int, *, seconds: float = 1.0) -> EpochDone:

@@ -16,12 +16,8 @@ from raybench.errors import RunError
 from raybench.ranking import rank
 from raybench.records import (
     SCHEMA_VERSION,
-    DatasetSpec,
     EpochRecord,
-    ModelSpec,
     Status,
-    Strategy,
-    TrainingSettings,
     Trial,
     TrialResult,
 )
@@ -37,6 +33,7 @@ from raybench.results import (
     match_trials,
     write_trial,
 )
+from tests.builders import make_trial
 
 STARTED = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -232,20 +229,7 @@ def test_unknown_status_is_named(tmp_path: Path) -> None:
 
 
 def planned(trial_id: str, seed: int) -> Trial:
-    return Trial(
-        trial_id=trial_id,
-        dataset=DatasetSpec(
-            name="digits", source="digits", root=None, image_size=16, val_size=None, on_bad_image="error"
-        ),
-        train_size=100,
-        model=ModelSpec(name="resnet8", head=None),
-        weights="random",
-        strategy=Strategy(name="fine-tune", augmentation="none", phases=()),
-        training=TrainingSettings(
-            batch_size=32, label_smoothing=0.0, class_weights="none", precision="float32", deterministic=True
-        ),
-        seed=seed,
-    )
+    return make_trial(trial_id, seed=seed)
 
 
 @pytest.mark.parametrize("ended", [["a", "gone"], []])

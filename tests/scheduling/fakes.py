@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,15 @@ import ray
 
 from raybench.records import (
     Allocation,
-    DatasetSpec,
     EpochRecord,
-    ModelSpec,
-    Phase,
     Status,
-    Strategy,
-    TrainingSettings,
     Trial,
     TrialResult,
 )
 from raybench.results import read_trial, write_trial
+from raybench.trials import first_row
+from tests import builders
+from tests.builders import PHASE
 
 EXECUTE = f"{__name__}:run"
 
@@ -50,36 +48,8 @@ class Script:
 
 def make_trial(trial_id: str, *, train_size: int = 833, seed: int = 0, epochs: Sequence[int] = (4,)) -> Trial:
     """Return a trial with a phase for each entry of `epochs`."""
-    phases = tuple(
-        Phase(
-            train="all",
-            optimizer="adam",
-            learning_rate=0.001,
-            weight_decay=0.0,
-            momentum=0.0,
-            schedule="none",
-            step_epochs=1,
-            step_factor=0.1,
-            warmup_epochs=0,
-            epochs=count,
-            patience=count,
-        )
-        for count in epochs
-    )
-    return Trial(
-        trial_id=trial_id,
-        dataset=DatasetSpec(
-            name="fake", source="digits", root=None, image_size=16, val_size=None, on_bad_image="error"
-        ),
-        train_size=train_size,
-        model=ModelSpec(name=trial_id, head=None),
-        weights="random",
-        strategy=Strategy(name="fine-tune", augmentation="none", phases=phases),
-        training=TrainingSettings(
-            batch_size=32, label_smoothing=0.0, class_weights="none", precision="float32", deterministic=True
-        ),
-        seed=seed,
-    )
+    phases = [replace(PHASE, epochs=count, patience=count) for count in epochs]
+    return builders.make_trial(trial_id, *phases, model=trial_id, train_size=train_size, seed=seed)
 
 
 def write_scripts(run_dir: Path, scripts: dict[str, Script]) -> None:
@@ -116,16 +86,8 @@ def run(trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: Callab
         if index == 0 and script.wait_for_file is not None:
             _wait((run_dir / script.wait_for_file).exists)
     best = min(history, key=lambda record: record.val_loss)
-    result = TrialResult(
-        trial_id=trial.trial_id,
-        dataset=trial.dataset.name,
-        train_size=trial.train_size,
-        model=trial.model.name,
-        weights=trial.weights,
-        strategy=trial.strategy.name,
-        augmentation=trial.strategy.augmentation,
-        seed=trial.seed,
-        status=status,
+    result = replace(
+        first_row(trial, status),
         epochs_run=len(history),
         best_epoch=best.epoch,
         val_loss=best.val_loss,

@@ -5,39 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from raybench.records import Allocation, DatasetSpec, EpochRecord, ModelSpec, Phase, Status, Strategy, Trial
-from raybench.records import TrainingSettings as Settings
+from raybench.records import Allocation, EpochRecord, Status
 from raybench.results import load_history, load_predictions, load_results, write_trial
 from raybench.training.checkpoint import Checkpointer, state_path, weights_path
 from raybench.training.execute import run
 from raybench.training.weight_files import read_card, read_tensors
+from tests.builders import TRIAL
 
 ALLOCATION = Allocation(cpu_share=1.0, gpu_fraction=0.0, threads=1)
-PHASE = Phase(
-    train="all",
-    optimizer="adam",
-    learning_rate=0.003,
-    weight_decay=0.0,
-    momentum=0.9,
-    schedule="none",
-    step_epochs=7,
-    step_factor=0.1,
-    warmup_epochs=0,
-    epochs=3,
-    patience=3,
-)
-TRIAL = Trial(
-    trial_id="0123456789ab",
-    dataset=DatasetSpec(name="digits", source="digits", root=None, image_size=16, val_size=None, on_bad_image="error"),
-    train_size=100,
-    model=ModelSpec(name="resnet8", head=None),
-    weights="random",
-    strategy=Strategy(name="fine-tune", augmentation="none", phases=(PHASE,)),
-    training=Settings(
-        batch_size=32, label_smoothing=0.0, class_weights="none", precision="float32", deterministic=True
-    ),
-    seed=0,
-)
 
 
 @pytest.fixture(autouse=True)

@@ -15,12 +15,8 @@ from sklearn.datasets import load_digits
 from raybench.errors import DataError, InputError, ModelError, RunError, WeightsError
 from raybench.records import (
     Allocation,
-    DatasetSpec,
     ModelSpec,
-    Phase,
     Status,
-    Strategy,
-    TrainingSettings,
     Trial,
     TrialResult,
 )
@@ -31,20 +27,10 @@ from raybench.training.export import export_trial
 from raybench.training.models import build_network
 from raybench.training.predict import Classifier, load_classifier
 from raybench.training.weight_files import WeightCard, read_card, read_tensors, write_weights
+from tests import builders
+from tests.builders import DIGITS, make_trial
 
-PHASE = Phase(
-    train="all",
-    optimizer="adam",
-    learning_rate=0.01,
-    weight_decay=0.0,
-    momentum=0.9,
-    schedule="none",
-    step_epochs=7,
-    step_factor=0.1,
-    warmup_epochs=0,
-    epochs=4,
-    patience=4,
-)
+PHASE = replace(builders.PHASE, learning_rate=0.01, epochs=4, patience=4)
 CLASSES = ("four", "one", "zero")
 IMAGES_PER_CLASS = {"train": 30, "val": 10, "test": 10}
 MODEL_OF_OURS = """
@@ -101,28 +87,8 @@ def write_images(folder: Path) -> None:
 
 
 def trial_on(folder: Path, **changes: object) -> Trial:
-    return replace(
-        Trial(
-            trial_id="0123456789ab",
-            dataset=DatasetSpec(
-                name="written",
-                source=f"imagefolder:{folder}",
-                root=None,
-                image_size=16,
-                val_size=None,
-                on_bad_image="error",
-            ),
-            train_size=90,
-            model=ModelSpec(name="resnet8", head=None),
-            weights="random",
-            strategy=Strategy(name="fine-tune", augmentation="none", phases=(PHASE,)),
-            training=TrainingSettings(
-                batch_size=32, label_smoothing=0.0, class_weights="none", precision="float32", deterministic=True
-            ),
-            seed=3,
-        ),
-        **changes,  # type: ignore[arg-type]
-    )
+    dataset = replace(DIGITS, name="written", source=f"imagefolder:{folder}")
+    return replace(make_trial("0123456789ab", PHASE, dataset=dataset, train_size=90, seed=3), **changes)  # type: ignore[arg-type]
 
 
 class Trained:

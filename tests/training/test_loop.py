@@ -3,7 +3,6 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,55 +10,28 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raybench.records import DatasetSpec, ModelSpec, Phase, Strategy, TrainingSettings, Trial
+from raybench.records import Phase, Strategy, Trial
 from raybench.training.batches import training_order
 from raybench.training.data import ImageData, load_images
 from raybench.training.loop import DivergedError, Training
 from raybench.training.optimization import learning_rate_at
+from tests.builders import DIGITS, PHASE, SETTINGS, make_trial
 
 CPU = torch.device("cpu")
-HEAD = Phase(
-    train="head",
-    optimizer="adam",
-    learning_rate=0.01,
-    weight_decay=0.0,
-    momentum=0.9,
-    schedule="none",
-    step_epochs=7,
-    step_factor=0.1,
-    warmup_epochs=0,
-    epochs=3,
-    patience=3,
-)
-ALL = replace(HEAD, train="all", learning_rate=0.003)
+HEAD = replace(PHASE, train="head", learning_rate=0.01)
+ALL = PHASE
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> ImageData:
-    spec = trial().dataset
-    return load_images(spec, cache_dir=tmp_path_factory.mktemp("cache"))
+    return load_images(DIGITS, cache_dir=tmp_path_factory.mktemp("cache"))
 
 
-def trial(
-    *phases: Phase, augmentation: str = "none", seed: int = 0, model: str = "resnet8", **settings: object
-) -> Trial:
-    defaults: dict[str, Any] = {
-        "batch_size": 32,
-        "label_smoothing": 0.0,
-        "class_weights": "none",
-        "precision": "float32",
-        "deterministic": True,
-    }
-    return Trial(
-        trial_id="0123456789ab",
-        dataset=DatasetSpec(
-            name="digits", source="digits", root=None, image_size=16, val_size=None, on_bad_image="error"
-        ),
+def trial(*phases: Phase, augmentation: str = "none", seed: int = 0, **settings: object) -> Trial:
+    return make_trial(
         train_size=120,
-        model=ModelSpec(name=model, head=None),
-        weights="random",
         strategy=Strategy(name="mine", augmentation=augmentation, phases=phases or (ALL,)),
-        training=TrainingSettings(**{**defaults, **settings}),
+        training=replace(SETTINGS, **settings),  # type: ignore[arg-type]
         seed=seed,
     )
 
