@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,21 +12,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from PIL import Image, ImageDraw
 
 import raybench
 from raybench import cli
+from tests.photos import COUNTS, write_photos
 
 COMMAND = str(Path(sys.executable).with_name("raybench"))
 CORES = 2
-COUNTS = {"box": {"train": 20, "val": 6, "test": 6}, "cross": {"train": 8, "val": 4, "test": 4}}
-COUNTS["disc"] = {"train": 4, "val": 2, "test": 3}
-"""Images by class and split: the last class has few."""
-SPLITS = ("train", "val", "test")
 PRICE = 0.72
 """US dollars an hour for this machine."""
 
@@ -123,38 +119,6 @@ def run(file: str, *arguments: str, folder: Path) -> Done:
     return call("run", file, "--num-cpus", str(CORES), *arguments, folder=folder)
 
 
-def draw(name: str, seed: int) -> Image.Image:
-    """Return a noisy picture of a shape."""
-    random = np.random.default_rng(seed)
-    image = Image.fromarray(random.integers(0, 90, (72, 80, 3), dtype=np.uint8))
-    pen = ImageDraw.Draw(image)
-    left, top = (int(value) for value in random.integers(4, 28, 2))
-    colour = tuple(int(value) for value in random.integers(130, 255, 3))
-    if name == "box":
-        pen.rectangle((left, top, left + 36, top + 36), fill=colour)
-    elif name == "disc":
-        pen.ellipse((left, top, left + 36, top + 36), fill=colour)
-    else:
-        pen.line((left, top, left + 36, top + 36), fill=colour, width=7)
-        pen.line((left, top + 36, left + 36, top), fill=colour, width=7)
-    return image
-
-
-def write_photos(folder: Path) -> None:
-    """Write JPEGs as imagefolder `images`, and file lists `photos.*` of the same files in the same order."""
-    seed = 0
-    for split in SPLITS:
-        lines = []
-        for label, name in enumerate(sorted(COUNTS)):
-            (folder / f"images/{split}/{name}").mkdir(parents=True)
-            for index in range(COUNTS[name][split]):
-                seed += 1
-                path = f"images/{split}/{name}/{index:02d}.jpg"
-                draw(name, seed).save(folder / path, quality=92)
-                lines.append(f"{path} {label}\n")
-        (folder / f"photos.{split}").write_text("".join(lines))
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A working directory with images, an experiment on them, and one with a model of one's own."""
@@ -217,7 +181,7 @@ def test_rows_hold_the_recall_of_the_minority_class(photos: Done, folder: Path) 
         hit = (own["label"] == own["predicted"]).groupby(own["label"]).mean()
         assert list(recall) == pytest.approx(list(hit))
         assert len(recall) == 3
-        assert balanced[trial_id] == pytest.approx(np.mean(recall))
+        assert balanced[trial_id] == pytest.approx(sum(recall) / 3)
 
 
 def test_one_set_of_files_gives_the_same_metrics_in_either_layout(photos: Done, folder: Path) -> None:
@@ -242,16 +206,31 @@ def test_every_trial_of_an_undisturbed_run_completes(undisturbed: Done, folder: 
     assert rows["standalone_cost_usd"].isna().all(), "no price, no cost"
 
 
-def test_failed_trials_keep_their_error_and_are_trained_again_on_request(undisturbed: Done, folder: Path) -> None:
-    assert undisturbed.status == 0
-    run_dir = folder / "faulty"
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Faulty:
+    """A run some of whose trials failed, and which was resumed once the fault was gone."""
+
+    first: Done
+    rows: pd.DataFrame
+    """After the first command."""
+    again: Done
+
+
+@pytest.fixture(scope="module")
+def faulty(folder: Path) -> Faulty:
     (folder / "fault").touch()
     try:
-        done = run("own.yaml", "--run-dir", "faulty", folder=folder)
+        first = run("own.yaml", "--run-dir", "faulty", folder=folder)
     finally:
         (folder / "fault").unlink()
-    assert done.status == 1, done.err
-    rows = rows_of(run_dir)
+    rows = rows_of(folder / "faulty")
+    again = call("resume", "faulty", "--retry-failed", "--num-cpus", str(CORES), folder=folder)
+    return Faulty(first=first, rows=rows, again=again)
+
+
+def test_failed_trials_keep_their_error_and_the_others_finish(faulty: Faulty) -> None:
+    assert faulty.first.status == 1, faulty.first.err
+    rows = faulty.rows
     failed = rows[rows["status"] == "failed"]
     assert set(zip(failed["model"], failed["strategy"], failed["seed"], strict=True)) == {
         ("network_of_a_test:Own", "fine-tune+augment", seed) for seed in (0, 1)
@@ -260,11 +239,20 @@ def test_failed_trials_keep_their_error_and_are_trained_again_on_request(undistu
     assert failed["test_accuracy"].isna().all()
     assert len(rows) == 8
     assert set(rows.drop(failed.index)["status"]) == {"completed"}
-    assert "2 of 8 trials failed" in done.out
+    assert "2 of 8 trials failed" in faulty.first.out
 
-    again = call("resume", "faulty", "--retry-failed", "--num-cpus", str(CORES), folder=folder)
-    assert again.status == 0, again.err
-    same_outcome(run_dir, folder / "runs/own")
+
+def test_failed_trials_are_trained_again_on_request(faulty: Faulty, folder: Path) -> None:
+    assert faulty.again.status == 0, faulty.again.err
+    rows = rows_of(folder / "faulty")
+    assert set(rows["status"]) == {"completed"}
+    before = faulty.rows[faulty.rows["status"] == "completed"]
+    assert list(rows.loc[before.index, "finished_at"]) == list(before["finished_at"])
+
+
+def test_two_runs_of_one_file_give_identical_numbers(undisturbed: Done, faulty: Faulty, folder: Path) -> None:
+    assert (undisturbed.status, faulty.again.status) == (0, 0)
+    same_outcome(folder / "runs/own", folder / "faulty")
 
 
 def test_interrupted_run_goes_on_and_ends_with_the_same_numbers(undisturbed: Done, folder: Path) -> None:
@@ -324,11 +312,12 @@ def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> N
 
 def test_one_more_seed_trains_the_new_trials_alone(undisturbed: Done, folder: Path) -> None:
     assert undisturbed.status == 0
-    run_dir = folder / "runs/own"
+    run_dir = folder / "extended"
+    shutil.copytree(folder / "runs/own", run_dir)
     before = {
         path: path.read_bytes() for name in ("results", "history", "predictions") for path in run_dir.glob(f"{name}/*")
     }
-    done = run("own.yaml", "--set", "seeds=[0, 1, 2]", folder=folder)
+    done = run("own.yaml", "--run-dir", "extended", "--set", "seeds=[0, 1, 2]", folder=folder)
     assert done.status == 0, done.err
     rows = rows_of(run_dir)
     assert rows["seed"].value_counts().to_dict() == {0: 4, 1: 4, 2: 4}
