@@ -17,12 +17,12 @@ help: ## List the targets
 quickstart: $(INSTALLED) ## Set up, run the built-in experiment (minutes, no GPU, no downloads of data), print its ranking
 	$(BIN)/raybench run $(ARGS)
 
-# One thread each: the networks of the tests are small, and Ray runs several of them at once.
+# Two processes of one thread each: the networks of the tests are small, and Ray runs several of them at once.
 test: $(INSTALLED) ## Set up, run the tests; ARGS='-k cost -x' is handed to pytest
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 coverage: $(INSTALLED) ## Run the tests and say which lines and branches none of them takes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term-missing $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing $(ARGS)
 
 lint: $(INSTALLED) ## Check style, types and import rules
 	$(BIN)/ruff check

@@ -1,6 +1,5 @@
 """Weights from everywhere: what is loaded, what is refused, and what the message says."""
 
-import importlib.resources
 import urllib.request
 from collections import OrderedDict
 from pathlib import Path
@@ -356,13 +355,6 @@ def test_timm_weights_offline_say_where_they_would_lie(monkeypatch: pytest.Monke
     assert str(hub / "huggingface" / "hub") in str(caught.value)
 
 
-needs_packaged_weights = pytest.mark.skipif(
-    not importlib.resources.files("raybench").joinpath("weights").is_dir(),
-    reason="the packaged weights have not been made yet",
-)
-
-
-@needs_packaged_weights
 @pytest.mark.parametrize("name", PACKAGED)
 def test_packaged_weights_say_what_they_were_pretrained_on(name: str) -> None:
     network = build(name, "packaged")
@@ -371,7 +363,6 @@ def test_packaged_weights_say_what_they_were_pretrained_on(name: str) -> None:
     assert facts_digest(name, "packaged") != facts_digest(name, "random")
 
 
-@needs_packaged_weights
 def test_packaged_weights_are_small() -> None:
     files = [resolve_weights(spec(name), "packaged").path for name in PACKAGED]
 
