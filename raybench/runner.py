@@ -191,8 +191,6 @@ def _conduct(
             console.print(Text(f"Problem: {problem}", style="red"), soft_wrap=True)
         if not started:
             raise InterruptedRunError(f"Interrupted before anything was started; {directory} is as it was.")
-        for problem in outcome.problems:
-            console.print(Text(f"Note: {problem}", style="yellow"))
     else:
         start()
     return Run(run_dir=directory, experiment=experiment, facts=facts, trials=tuple(trials), interrupted=interrupted)
