@@ -10,10 +10,35 @@ import pandas as pd
 
 from raybench.foreign import Source, load_sources
 from raybench.ranking import rank as rank_results
-from raybench.results import load_history, load_predictions, load_results
-from raybench.runner import Run, resume, run
+from raybench.results import load_history as history_of
+from raybench.results import load_predictions as predictions_of
+from raybench.runner import Run, open_run, resume, run
 
 __all__ = ["Run", "load_history", "load_predictions", "load_results", "rank", "rank_source", "resume", "run"]
+
+
+def load_results(run_dir: str | Path) -> pd.DataFrame:
+    """Return one row a trial of the run's experiment as it is now, unfinished ones included.
+
+    Raises:
+        RunError: the folder is no run directory, or a file in it cannot be read.
+
+    """
+    return open_run(run_dir).results()
+
+
+def load_history(run_dir: str | Path) -> pd.DataFrame:
+    """Return one row a trial and epoch; see `load_results` for which trials, and for the errors."""
+    return history_of(run_dir, only=_trial_ids(run_dir))
+
+
+def load_predictions(run_dir: str | Path) -> pd.DataFrame:
+    """Return one row a trial and test image; see `load_results` for which trials, and for the errors."""
+    return predictions_of(run_dir, only=_trial_ids(run_dir))
+
+
+def _trial_ids(run_dir: str | Path) -> set[str]:
+    return {trial.trial_id for trial in open_run(run_dir).trials}
 
 
 def rank(

@@ -111,7 +111,10 @@ def rank(
     by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Order by this column.", show_default="test_accuracy")
     ] = None,
-    output_format: Annotated[Format, typer.Option("--format", help="How to print it.")] = "table",
+    output_format: Annotated[
+        Format | None,
+        typer.Option("--format", help="How to print it.", show_default="by the ending of --output, or table"),
+    ] = None,
     output: Output = None,
 ) -> None:
     """Rank configurations by accuracy and cost."""

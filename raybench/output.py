@@ -17,18 +17,20 @@ from raybench.api import rank_source
 from raybench.doctor import can_run_quickstart, diagnose, render
 from raybench.errors import InputError
 from raybench.experiment import load_experiment
-from raybench.foreign import load_sources
+from raybench.foreign import Kind, load_sources
 from raybench.manifest import check_belongs
 from raybench.plan import make_plan
 from raybench.records import ModelSpec
 from raybench.report.advice import notes, sentence
-from raybench.report.tables import FORMATS, epochs_table, ranking_tables
+from raybench.report.tables import FORMATS, epochs_table, markdown_text, ranking_tables
 from raybench.report.views import models_table, plan_view, predictions_table, trials_table
 from raybench.results import load_history, read_trial
 from raybench.runner import RUNS, Run, find_trial, open_run, preflight_with_status
 from raybench.trials import describe
 
 DONE, SOME_FAILED, INTERRUPTED = 0, 1, 130
+FORMAT_OF_ENDING = {".csv": "csv", ".json": "json", ".md": "markdown"}
+"""What `rank --output` writes where no format is given; any other ending gets the table."""
 PLAIN_WIDTH = 100
 """Columns of a table that goes to no terminal."""
 
@@ -57,32 +59,51 @@ def print_run(run: Run) -> int:
 
 def _print_ranking(out: Console, ranking: pd.DataFrame, *, untuned: bool, remarks: Sequence[str] = ()) -> None:
     out.print(ranking_tables(ranking, width=out.width))
-    for _, group in ranking.groupby(["dataset", "train_size"], dropna=False, sort=False):
-        out.print(Text(sentence(group)))
+    for line in _sentences(ranking):
+        out.print(Text(line))
+    for line in _remarks(ranking, untuned=untuned, remarks=remarks):
+        out.print(Text(line, style="dim"))
+
+
+def _sentences(ranking: pd.DataFrame) -> list[str]:
+    """Return the advice on each dataset and training-set size."""
+    return [sentence(group) for _, group in ranking.groupby(["dataset", "train_size"], dropna=False, sort=False)]
+
+
+def _remarks(ranking: pd.DataFrame, *, untuned: bool, remarks: Sequence[str]) -> list[str]:
+    """Return what a reader must know of the whole ranking."""
     said = [*remarks, *notes(ranking)]
     if untuned:
         said.append("Untuned: learning rates were fixed by hand, so this compares recipes, not what each could reach.")
-    for remark in said:
-        out.print(Text(remark, style="dim"))
+    return said
 
 
-def print_ranking(sources: Sequence[Path], *, by: str | None, output_format: str, output: Path | None) -> None:
-    """Rank sources and print the ranking as a table, or in one of `FORMATS`, on the terminal or into a file."""
+def print_ranking(sources: Sequence[Path], *, by: str | None, output_format: str | None, output: Path | None) -> None:
+    """Rank sources and print the ranking as a table, or in one of `FORMATS`, on the terminal or into a file.
+
+    Without a format, the ending of `output` decides.
+    """
     source = load_sources(sources)
     ranking = rank_source(source, by=by)
-    if output_format == "table":
-        if output is None:
-            _print_ranking(console(), ranking, untuned=False, remarks=source.notes)
-            return
-        file = io.StringIO()
-        _print_ranking(Console(file=file, width=PLAIN_WIDTH), ranking, untuned=False, remarks=source.notes)
-        _write(output, file.getvalue())
+    untuned = source.kind is Kind.RUN
+    chosen = output_format or (FORMAT_OF_ENDING.get(output.suffix, "table") if output else "table")
+    if chosen == "table" and output is None:
+        _print_ranking(console(), ranking, untuned=untuned, remarks=source.notes)
         return
-    text = FORMATS[output_format](ranking)
+    if chosen == "table":
+        file = io.StringIO()
+        _print_ranking(Console(file=file, width=PLAIN_WIDTH), ranking, untuned=untuned, remarks=source.notes)
+        text = file.getvalue()
+    else:
+        text = FORMATS[chosen](ranking)
+    if chosen == "markdown":
+        said = [*_sentences(ranking), *_remarks(ranking, untuned=untuned, remarks=source.notes)]
+        text += "\n" + "".join(f"- {markdown_text(line)}\n" for line in said)
     if output is None:
         sys.stdout.write(text)
-    else:
-        _write(output, text)
+        return
+    _write(output, text)
+    console().print(Text(f"Wrote {output} ({chosen})"), soft_wrap=True)
 
 
 def _write(output: Path, text: str) -> None:

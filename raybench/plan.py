@@ -34,6 +34,8 @@ class Plan:
     configurations: int
     groups: int
     """Sets of trials that may stop one another; 0 without ASHA."""
+    grace_period: int
+    """Epochs of the last phase before ASHA decides; 0 without ASHA."""
     done: dict[Status, int]
     """Trials that have ended, by status."""
     request: ResourceRequest
@@ -55,6 +57,7 @@ def make_plan(experiment: Experiment, facts: Facts, run_dir: Path) -> Plan:
         trials=tuple(trials),
         configurations=len(configurations),
         groups=len({group_of(trial, asha.group_by) for trial in trials}) if asha else 0,
+        grace_period=asha.grace_period if asha else 0,
         done=dict(Counter(statuses[trial.trial_id] for trial in trials if trial.trial_id in statuses)),
         request=experiment.resource_request(),
         datasets=tuple(_dataset_plan(dataset, trials) for dataset in facts.datasets.values()),

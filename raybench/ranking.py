@@ -81,6 +81,12 @@ ABSENT: dict[str, str | int | None] = {
 }
 """What stands for a column that a table does not have."""
 
+ALIASES = {"cost": "standalone_cost_usd", "time": "train_seconds", "accuracy": "test_accuracy"}
+"""What tables call columns."""
+
+SAME_COST_SHARE = 0.1
+"""For the pick, costs that are higher than the cheapest by no more than this share count as equal."""
+
 SAME_ACCURACY_DECIMALS = 9
 """Means over seeds that differ by less are equal: the rest is rounding."""
 
@@ -118,6 +124,7 @@ def rank(
     Raises:
         InputError: `by` cannot be ranked by, or two rows are the same configuration and seed.
     """
+    by = ALIASES.get(by, by) if by is not None else None
     trials = _prepared(results, by)
     outcomes = outcomes_by_trial(predictions)
     groups = [
@@ -236,7 +243,8 @@ def _images_of(images: int | Mapping[str, int] | None, group: pd.DataFrame) -> i
 def _pick(table: pd.DataFrame, val: Sequence[Scores], test: Sequence[Scores]) -> pd.Series:
     """The cheapest of the complete configurations that are about as good as the best on val.
 
-    Falls back to test accuracy where no complete configuration has a val accuracy.
+    Of those that cost about as much as the cheapest, the best on val: the same training, timed twice, costs
+    a little more or less each time. Falls back to test accuracy where no complete configuration has a val accuracy.
     """
     complete = table["stopped"] == 0
     has_val = bool(table["val_accuracy"][complete].notna().any())
@@ -245,5 +253,8 @@ def _pick(table: pd.DataFrame, val: Sequence[Scores], test: Sequence[Scores]) ->
     known["loss"] = -known[column].round(SAME_ACCURACY_DECIMALS)
     best_first = list(known.sort_values(["loss", "cost"], kind="stable").index)
     near = [best_first[place] for place in near_best([scores[place] for place in best_first])]
-    cheapest = known.loc[near].sort_values(["cost", "loss"], kind="stable").index[:1]
-    return pd.Series(table.index.isin(cheapest), table.index)
+    candidates = known.loc[near]
+    as_cheap = candidates[candidates["cost"] <= candidates["cost"].min() * (1 + SAME_COST_SHARE)]
+    affordable = candidates if as_cheap.empty else as_cheap
+    pick = affordable.sort_values(["loss", "cost"], kind="stable").index[:1]
+    return pd.Series(table.index.isin(pick), table.index)

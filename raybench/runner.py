@@ -178,6 +178,7 @@ def _conduct(
         except OSError as error:
             raise RunError(f"{directory}: cannot be written to: {error}; give another --run-dir") from None
 
+    _mention_others(directory, trials, console)
     endings = _endings(directory, trials)
     done = {ending.trial_id for ending in endings if not (retry_failed and ending.status is Status.FAILED)}
     unfinished = [trial for trial in trials if trial.trial_id not in done]
@@ -206,7 +207,7 @@ def preflight_with_status(experiment: Experiment, label: str, console: Console, 
         facts = preflight.check(experiment, label, report)
     warnings = [f"{name}: {text}" for name, dataset in facts.datasets.items() for text in dataset.warnings]
     for warning in warnings if warn else []:
-        console.print(Text(f"Note: {warning}", style="yellow"))
+        console.print(Text(f"Note: {warning}", style="yellow"), soft_wrap=True)
     return facts
 
 
@@ -226,6 +227,18 @@ def _endings(run_dir: Path, trials: Sequence[Trial]) -> list[TrialEnded]:
         for trial in trials
         if statuses.get(trial.trial_id) in ENDED
     ]
+
+
+def _mention_others(run_dir: Path, trials: Sequence[Trial], console: Console) -> None:
+    """Say where the directory holds trials that the experiment, as it is now, does not ask for."""
+    if not (run_dir / MANIFEST).exists():
+        return
+    others = set(finished_trial_ids(run_dir)) - {trial.trial_id for trial in trials}
+    if others:
+        console.print(
+            Text(f"Note: {len(others)} earlier trials in {run_dir} are of other settings; they are kept, not ranked."),
+            soft_wrap=True,
+        )
 
 
 def _known(value: object) -> float | None:

@@ -1,6 +1,7 @@
 """What `import raybench` gives, and what it costs."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,20 @@ def test_tables_of_a_run_are_dataframes_with_one_row_a_trial_an_epoch_an_image(r
     ]
     assert list(raybench.load_history(run_dir)["epoch"]) == [1, 1, 1, 1]
     assert len(raybench.load_predictions(run_dir)) == 4 * 300
+
+
+def test_trials_that_the_experiment_no_longer_asks_for_are_in_no_table(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAYBENCH_CACHE_DIR", str(run_dir.parent / "cache"))
+    changed = tmp_path / "run"
+    shutil.copytree(run_dir, changed)
+    raybench.run(run_dir.parent / "small.yaml", run_dir=changed, overrides=["seeds=[0]"])
+    assert "2 earlier trials in" in " ".join(capsys.readouterr().out.split())
+    assert list(raybench.load_results(changed)["seed"]) == [0, 0]
+    assert len(raybench.load_history(changed)) == 2
+    assert len(raybench.load_predictions(changed)) == 2 * 300
+    assert len(list((changed / "results").glob("*.parquet"))) == 4, "kept, not deleted"
 
 
 def test_rank_takes_a_run_directory_its_path_as_text_a_list_and_a_dataframe(run_dir: Path) -> None:

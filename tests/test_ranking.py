@@ -189,6 +189,21 @@ def test_few_scattered_seeds_do_not_make_a_poor_configuration_the_pick() -> None
     assert ranked(*trials).set_index("model")["pick"].to_dict() == {"good": True, "poor": False}
 
 
+@pytest.mark.parametrize(("seconds", "picked"), [(10.5, "better"), (12.0, "cheaper")])
+def test_a_slightly_lower_cost_never_beats_a_better_val_accuracy(seconds: float, picked: str) -> None:
+    trials = [
+        trial("better", val_accuracy=0.95, train_seconds=seconds),
+        trial("cheaper", val_accuracy=0.945, train_seconds=10.0),
+    ]
+    ranking = ranked(*trials, val_images=300)
+    assert ranking.set_index("model")["pick"].idxmax() == picked
+
+
+def test_tables_headings_name_the_columns_to_rank_by() -> None:
+    trials = [trial("slow", train_seconds=2.0, test_accuracy=0.9), trial("fast", train_seconds=1.0, test_accuracy=0.8)]
+    assert ranked(*trials, by="time")["model"].tolist() == ["fast", "slow"]
+
+
 def test_pick_falls_back_to_test_accuracy_without_val() -> None:
     trials = [trial("a", val_accuracy=None, test_accuracy=0.7), trial("b", val_accuracy=None, test_accuracy=0.8)]
     assert ranked(*trials).set_index("model")["pick"].to_dict() == {"a": False, "b": True}

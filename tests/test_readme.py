@@ -19,13 +19,18 @@ YAML = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_the_example_experiment_is_one() -> None:
-    whole = next(block for block in YAML if block.startswith("name:"))
+    whole = next(block for block in YAML if block.startswith("name: photos"))
     experiment = parse_experiment(yaml.safe_load(whole), "README.md")
     assert len(experiment.models) * len(experiment.strategies) * len(experiment.seeds) == 24
 
 
+@pytest.mark.parametrize("block", [block for block in YAML if block.startswith("name:")])
+def test_every_whole_example_is_an_experiment(block: str) -> None:
+    parse_experiment(yaml.safe_load(block), "README.md")
+
+
 def test_the_spelled_out_strategies_are_accepted() -> None:
-    whole = yaml.safe_load(next(block for block in YAML if block.startswith("name:")))
+    whole = yaml.safe_load(next(block for block in YAML if block.startswith("name: photos")))
     spelled = yaml.safe_load(next(block for block in YAML if block.startswith("strategies:")))
     experiment = parse_experiment({**whole, **spelled}, "README.md")
     assert experiment.strategies[1].phases is not None

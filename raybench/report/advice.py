@@ -48,7 +48,7 @@ def notes(ranking: pd.DataFrame) -> list[str]:
         said.append("No number of images and one seed: what cannot be told apart is unknown.")
     if (ranking["stopped"] > 0).any():
         said.append("Configurations with a stopped, failed or unfinished seed (!) come last, whatever they scored.")
-    if ranking["standalone_cost_usd"].isna().any():
+    if complete["standalone_cost_usd"].isna().any():
         said.append("Cost in USD is unknown where no price is given; training time stands in for it.")
     return said
 

@@ -30,8 +30,9 @@ from raybench.report.formats import (
 )
 
 LEGEND = (
-    "* pick, F frontier (nothing cheaper is as accurate), !n seeds not completed\n"
-    "tie: the same number as the best that it cannot be told apart from"
+    "* pick: the cheapest of those within one standard error of the best val accuracy\n"
+    "F frontier: nothing cheaper is as accurate; !n: seeds not completed; time, epochs: means over seeds\n"
+    "tie: cannot be told apart, compared seed by seed, from the first row with the same number"
 )
 DIGITS = 4
 NARROW_DIGITS = 3
@@ -199,9 +200,9 @@ def to_markdown(ranking: pd.DataFrame) -> str:
         lines = [
             [column.header or "marks" for column in columns],
             ["---" if column.is_name else "---:" for column in columns],
-            *([_markdown_cell(column.text(row, DIGITS)) for column in columns] for _, row in group.iterrows()),
+            *([markdown_text(column.text(row, DIGITS)) for column in columns] for _, row in group.iterrows()),
         ]
-        title = _markdown_cell(_title(group, ()))
+        title = markdown_text(_title(group, ()))
         parts.append("\n".join([f"**{title}**", "", *(f"| {' | '.join(line)} |" for line in lines)]))
     return "\n\n".join([*parts, LEGEND.replace("* pick", "\\* pick").replace("\n", "  \n"), ""])
 
@@ -321,7 +322,8 @@ def _broken(name: str) -> str:
     return f"{head}\n+{tail}" if plus else name
 
 
-def _markdown_cell(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """Return a text with everything escaped that Markdown would take for markup."""
     for letter, safe in (
         ("\\", "\\\\"),
         ("|", "\\|"),

@@ -153,9 +153,14 @@ def _done(plan: "Plan") -> str:
 
 
 def _stopping(plan: "Plan") -> str:
+    patience = sorted({phase.patience for trial in plan.trials for phase in trial.strategy.phases})
+    after = " or ".join(map(str, patience))
+    alone = f"after {after} epoch{'' if patience == [1] else 's'} without a better val loss (patience)"
     if not plan.groups:
-        return "patience alone: no trial is stopped because of another"
-    return f"patience, and within {_count(plan.groups, 'group')} trials that fall behind the others (ASHA)"
+        return f"{alone}; no trial because of another"
+    if all(trial.strategy.phases[-1].epochs <= plan.grace_period for trial in plan.trials):
+        return f"{alone}; ASHA never: its grace period of {plan.grace_period} is no shorter than the trials"
+    return f"{alone}; within {_count(plan.groups, 'group')}, trials that fall behind the others (ASHA)"
 
 
 def _request(request: ResourceRequest) -> str:

@@ -224,7 +224,7 @@ def _with_val(listing: Listing, val_size: int | None, warnings: list[str]) -> tu
         )
     # The end of the order, since its beginning holds an image of every class, which train needs.
     order = stratified_order(listing.train.labels, derive(0, "val split"))
-    warnings.append(f"no val split: {size} of the {images} training images are set aside as val split")
+    warnings.append(f"no val split: {size} of the {images} training images are set aside; val_size changes that")
     return listing.train.take(np.sort(order[:-size])), listing.train.take(np.sort(order[-size:]))
 
 

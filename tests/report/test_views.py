@@ -153,9 +153,16 @@ def test_a_plan_says_what_each_trial_asks_for(gpu: float | None, cpu: float, sai
 
 def test_a_plan_says_who_may_stop_whom() -> None:
     facts = facts_with()
-    assert "patience alone" in words(plan_view(plan_of(facts, scheduler="none"), facts))
+    alone = words(plan_view(plan_of(facts, scheduler="none"), facts))
+    assert "without a better val loss (patience); no trial because of another" in alone
     with_asha = plan_of(facts, scheduler={"asha": {"grace_period": 2}})
-    assert "within 6 groups trials that fall behind the others (ASHA)" in words(plan_view(with_asha, facts))
+    assert "within 6 groups, trials that fall behind the others (ASHA)" in words(plan_view(with_asha, facts))
+
+
+def test_a_plan_says_that_asha_cannot_act_before_its_grace_period_is_over() -> None:
+    facts = facts_with()
+    late = plan_of(facts, scheduler={"asha": {"grace_period": 1000}})
+    assert "ASHA never: its grace period of 1000 is no shorter than the trials" in words(plan_view(late, facts))
 
 
 def test_a_plan_warns_of_what_would_mislead() -> None:
