@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raybench.errors import InputError
-from raybench.report.formats import MISSING, is_missing, safe_text
+from raybench.formats import MISSING, is_missing, safe_text
 
 Formats = Mapping[str, str | Callable[[Any], str]]
 """How columns are written: a format specification such as `.4f`, or a function."""

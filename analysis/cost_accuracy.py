@@ -6,8 +6,8 @@ from common import Formats, Output, answering, labels, print_lines, print_table
 from sources import SourcePath, load_trials
 
 from raybench.errors import InputError
+from raybench.formats import duration_text, usd_text
 from raybench.ranking import rank
-from raybench.report.formats import duration_text, usd_text
 
 COST_TEXTS = {"standalone_cost_usd": usd_text, "train_seconds": duration_text}
 ACCURACY: Formats = {"accuracy": ".4f", "±": ".3f", "F": "F".__mul__, "points": "+.2f"}

@@ -9,7 +9,7 @@ from rich.console import Console
 from sources import CURVES, SourcePath, load_epochs
 
 from raybench.errors import InputError
-from raybench.report.formats import clock_text
+from raybench.formats import clock_text
 from raybench.report.tables import epochs_table
 
 MAY_GO = ["train_loss", "train_accuracy", "epoch_seconds"]

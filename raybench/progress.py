@@ -18,6 +18,7 @@ from rich.text import Text
 
 from raybench.board import Board, Leader, Running, configuration_text
 from raybench.events import Event, TrialEnded
+from raybench.formats import SECONDS_PER_HOUR, SECONDS_PER_MINUTE, duration_text
 from raybench.records import Status, Trial
 
 ROWS_BESIDE_TABLES = 8
@@ -25,7 +26,6 @@ ROWS_BESIDE_TABLES = 8
 FEWEST_ROWS = 3
 """Of each table, however low the terminal is."""
 REFRESHES_PER_SECOND = 4
-MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def local_now() -> datetime:
@@ -33,24 +33,10 @@ def local_now() -> datetime:
     return datetime.now().astimezone()
 
 
-def duration_text(seconds: float) -> str:
-    """Return `3.1 s`, `42 s`, `7 min 05 s`, `2 h 07 min` or `3 d 04 h`."""
-    if seconds < 10:  # noqa: PLR2004 - one decimal says something below ten seconds
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < MINUTE:
-        return f"{whole} s"
-    if whole < HOUR:
-        return f"{whole // MINUTE} min {whole % MINUTE:02d} s"
-    if whole < DAY:
-        return f"{whole // HOUR} h {whole % HOUR // MINUTE:02d} min"
-    return f"{whole // DAY} d {whole % DAY // HOUR:02d} h"
-
-
 def rough_duration_text(seconds: float) -> str:
     """Return an estimate without digits that it cannot have: `40 s`, `11 min`, `2 h 07 min`."""
-    if MINUTE <= seconds < HOUR:
-        return f"{round(seconds / MINUTE)} min"
+    if SECONDS_PER_MINUTE <= seconds < SECONDS_PER_HOUR:
+        return f"{round(seconds / SECONDS_PER_MINUTE)} min"
     return duration_text(max(float(round(seconds)), 1.0)).replace(".0", "")
 
 

@@ -124,9 +124,9 @@ def test_frontier_of_the_first_study_and_what_a_point_costs_along_it(tmp_path: P
     text = answer("cost_accuracy", FIRST_STUDY, "--output", tmp_path / "plot.html")
     assert "resnet50 fine_tuned+augmented" in page(tmp_path / "plot.html")
     at_833 = text.partition("train_size=2280")[0]
-    assert line(at_833, "resnet18 fine_tuned") == ["resnet18 fine_tuned", "1 min 0 s", "0.7711", "-", "F", "-", "-"]
+    assert line(at_833, "resnet18 fine_tuned") == ["resnet18 fine_tuned", "1 min 00 s", "0.7711", "-", "F", "-", "-"]
     # 40 s more for 0.60 points, then 40 s more for 2.41
-    assert line(at_833, "resnet50 fine_tuned")[1:] == ["1 min 40 s", "0.7771", "-", "F", "+0.60", "1 min 7 s"]
+    assert line(at_833, "resnet50 fine_tuned")[1:] == ["1 min 40 s", "0.7771", "-", "F", "+0.60", "1 min 07 s"]
     assert line(at_833, "resnet50 fine_tuned+augmented")[1:] == ["2 min 20 s", "0.8012", "-", "F", "+2.41", "17 s"]
     assert "F" not in line(at_833, "resnet50 plain")
 

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from raybench.board import Board
 from raybench.events import EpochDone, Event, TrialEnded, TrialStarted
-from raybench.progress import Progress, duration_text, render, rough_duration_text, summary
+from raybench.formats import duration_text
+from raybench.progress import Progress, render, rough_duration_text, summary
 from raybench.records import EpochRecord, Status, Trial
 from tests import builders
 from tests.builders import PHASE

@@ -6,7 +6,7 @@ none, that is said as well.
 
 import pandas as pd
 
-from raybench.report.formats import accuracy_text, duration_text, is_missing, joined, safe_text, usd_text
+from raybench.formats import accuracy_text, duration_text, is_missing, joined, safe_text, usd_text
 
 MOST_NAMES = 4
 """Configurations named in a sentence; the rest are counted."""

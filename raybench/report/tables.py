@@ -17,7 +17,7 @@ from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from raybench.report.formats import (
+from raybench.formats import (
     accuracy_text,
     clock_text,
     count_text,

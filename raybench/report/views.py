@@ -13,8 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from raybench.formats import MISSING, accuracy_text, clock_text, count_text, is_missing, joined, safe_text
 from raybench.records import DatasetFacts, Facts, ResourceRequest, Status, WeightsFacts
-from raybench.report.formats import MISSING, accuracy_text, clock_text, count_text, is_missing, joined, safe_text
 from raybench.trials import weights_label
 
 if TYPE_CHECKING:  # these import torch, which `raybench show` does not need

@@ -7,6 +7,7 @@ import pandas as pd
 MISSING = "-"
 SECONDS_PER_MINUTE = 60
 SECONDS_PER_HOUR = 3600
+SECONDS_PER_DAY = 86400
 SHORT_SECONDS = 10
 """Durations below this keep a decimal."""
 SMALLEST_USD = 1e-4
@@ -44,7 +45,7 @@ def count_text(value: object, digits: int = 1) -> str:
 
 
 def duration_text(seconds: object) -> str:
-    """Seconds as people write them: `0.8 s`, `42 s`, `2 min 20 s`, `1 h 5 min`."""
+    """Seconds as people write them: `0.8 s`, `42 s`, `2 min 05 s`, `1 h 05 min`, `3 d 04 h`."""
     if is_missing(seconds):
         return MISSING
     exact = float(str(seconds))
@@ -54,9 +55,10 @@ def duration_text(seconds: object) -> str:
     if whole < SECONDS_PER_MINUTE:
         return f"{whole} s"
     if whole < SECONDS_PER_HOUR:
-        return f"{whole // SECONDS_PER_MINUTE} min {whole % SECONDS_PER_MINUTE} s"
-    minutes = round(whole / SECONDS_PER_MINUTE)
-    return f"{minutes // SECONDS_PER_MINUTE} h {minutes % SECONDS_PER_MINUTE} min"
+        return f"{whole // SECONDS_PER_MINUTE} min {whole % SECONDS_PER_MINUTE:02d} s"
+    if whole < SECONDS_PER_DAY:
+        return f"{whole // SECONDS_PER_HOUR} h {whole % SECONDS_PER_HOUR // SECONDS_PER_MINUTE:02d} min"
+    return f"{whole // SECONDS_PER_DAY} d {whole % SECONDS_PER_DAY // SECONDS_PER_HOUR:02d} h"
 
 
 def clock_text(seconds: object) -> str:

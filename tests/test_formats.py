@@ -3,7 +3,7 @@ import math
 import pandas as pd
 import pytest
 
-from raybench.report.formats import (
+from raybench.formats import (
     accuracy_text,
     clock_text,
     count_text,
@@ -37,10 +37,10 @@ def test_zero_and_empty_are_not_missing(value: object) -> None:
         (9.94, "9.9 s", "9.9 s"),
         (9.99, "10 s", "0:10"),
         (42.4, "42 s", "0:42"),
-        (59.7, "1 min 0 s", "1:00"),
+        (59.7, "1 min 00 s", "1:00"),
         (140, "2 min 20 s", "2:20"),
-        (3599.7, "1 h 0 min", "1:00:00"),
-        (3900, "1 h 5 min", "1:05:00"),
+        (3599.7, "1 h 00 min", "1:00:00"),
+        (3900, "1 h 05 min", "1:05:00"),
     ],
 )
 def test_durations_read_as_people_say_them(seconds: float, words: str, clock: str) -> None:
