@@ -18,6 +18,7 @@ import pytest
 
 import raybench
 from raybench import cli
+from raybench.records import Status
 from tests.photos import COUNTS, write_photos
 
 COMMAND = str(Path(sys.executable).with_name("raybench"))
@@ -272,12 +273,15 @@ def test_interrupted_run_goes_on_and_ends_with_the_same_numbers(undisturbed: Don
     assert "raybench resume interrupted" in out
     _, alive = psutil.wait_procs(family, timeout=20)
     assert alive == []
-    ended = rows_of(run_dir)
+    rows = rows_of(run_dir)
+    assert len(rows) == 8, "an unfinished trial has a row too"
+    ended = rows[rows["status"] == Status.COMPLETED]
     assert 0 < len(ended) < 8
+    assert set(rows["status"]) == {Status.COMPLETED, Status.UNFINISHED}
 
     done = run("own.yaml", "--run-dir", "interrupted", folder=folder)
     assert done.status == 0, done.err
-    assert len(raybench.load_results(run_dir)) == 8
+    assert set(rows_of(run_dir)["status"]) == {Status.COMPLETED}
     assert not list(run_dir.glob("checkpoints/*.pt"))
     same_outcome(run_dir, folder / "runs/own")
     untouched = rows_of(run_dir).loc[ended.index]
