@@ -26,7 +26,7 @@ def test_the_example_experiment_is_one() -> None:
 
 @pytest.mark.parametrize("block", [block for block in YAML if block.startswith("name:")])
 def test_every_whole_example_is_an_experiment(block: str) -> None:
-    parse_experiment(yaml.safe_load(block), "README.md")
+    assert parse_experiment(yaml.safe_load(block), "README.md").models
 
 
 def test_the_spelled_out_strategies_are_accepted() -> None:

@@ -240,7 +240,8 @@ def test_every_set_of_the_registry_is_a_class_that_takes_its_arguments(name: str
     signature = inspect.signature(getattr(datasets, name))
     for keywords in (arguments.train, arguments.val, arguments.test):
         if keywords is not None:
-            signature.bind(root="somewhere", **keywords, **({"download": False} if arguments.downloads else {}))
+            bound = signature.bind(root="somewhere", **keywords, **({"download": False} if arguments.downloads else {}))
+            assert bound.arguments["root"] == "somewhere"
 
 
 def test_a_set_that_is_not_there_and_cannot_be_downloaded_says_where_it_belongs(tmp_path: Path) -> None:
