@@ -17,7 +17,6 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
 import psutil
 from rich.table import Table
 from rich.text import Text
@@ -208,7 +207,9 @@ def check_digits(load: Callable[[], int]) -> Check:
 
 def cache_folder() -> Path:
     """Return the folder of decoded images: RAYBENCH_CACHE_DIR, or below the user's cache folder."""
-    return Path(os.environ.get("RAYBENCH_CACHE_DIR") or platformdirs.user_cache_dir("raybench"))
+    from raybench.training.image_cache import cache_root  # noqa: PLC0415 - numpy and Pillow, for one path
+
+    return cache_root()
 
 
 def diagnose(folder: Path | None = None) -> list[Check]:

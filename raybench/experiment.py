@@ -26,7 +26,7 @@ Schedule = Literal["none", "step", "cosine"]
 GroupColumn = Literal["dataset", "train_size", "seed", "model", "weights", "strategy"]
 
 MINIMUM_REDUCTION = 2
-FILE_SUFFIXES = (".pth", ".pt", ".safetensors")
+FILE_SUFFIXES = (".safetensors", ".pth", ".pt")
 """Weights that end so are read from a file."""
 
 

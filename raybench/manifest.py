@@ -20,6 +20,7 @@ import psutil
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from raybench.atomic import replacing
 from raybench.errors import ExperimentError, RunError
 from raybench.experiment import Experiment, parse_experiment
 from raybench.records import Facts, Trial
@@ -65,7 +66,6 @@ class Manifest:
 
 def write_manifest(run_dir: Path, experiment: Experiment, facts: Facts, chosen: Mapping[str, Any]) -> None:
     """Write `experiment.yaml` and `manifest.json` of a run; the date of an earlier manifest is kept."""
-    run_dir.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     path = run_dir / MANIFEST
     created_at = json.loads(path.read_text())["created_at"] if path.exists() else now
@@ -87,8 +87,9 @@ def write_manifest(run_dir: Path, experiment: Experiment, facts: Facts, chosen: 
         "facts": _FACTS.dump_python(facts, mode="json"),
     }
     text = yaml.safe_dump(_plain(experiment), sort_keys=False, allow_unicode=True)
-    _replace(run_dir / EXPERIMENT, text)
-    _replace(path, json.dumps(data, indent=1))
+    for place, content in ((run_dir / EXPERIMENT, text), (path, json.dumps(data, indent=1))):
+        with replacing(place) as temporary:
+            temporary.write_text(content, encoding="utf-8")
 
 
 def read_manifest(run_dir: Path) -> Manifest:
@@ -157,9 +158,3 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -7,7 +7,6 @@ trial has ended yet. A row in results/ means that the trial ended: it is written
 Covered: run directories on a file system. Not covered: object stores, compaction.
 """
 
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -21,6 +20,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
+from raybench.atomic import replacing
 from raybench.errors import RunError
 from raybench.records import SCHEMA_VERSION, EpochRecord, Status, Trial, TrialResult
 from raybench.trials import first_row, weights_label
@@ -105,7 +105,8 @@ def write_trial(
     if predictions is None:
         _file(Path(run_dir), "predictions", result.trial_id).unlink(missing_ok=True)
     for folder, table in tables.items():
-        _write_whole(table, _file(Path(run_dir), folder, result.trial_id))
+        with replacing(_file(Path(run_dir), folder, result.trial_id)) as temporary:
+            pq.write_table(table, temporary)
 
 
 def read_trial(run_dir: str | Path, trial_id: str) -> TrialResult | None:
@@ -233,20 +234,6 @@ def _predictions_table(trial_id: str, predictions: Predictions) -> pa.Table:
 
 def _file(run_dir: Path, folder: str, trial_id: str) -> Path:
     return run_dir / folder / f"{trial_id}.parquet"
-
-
-def _write_whole(table: pa.Table, path: Path) -> None:
-    """Write beside the target, make it durable, then rename: readers never see half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _load(run_dir: Path, folder: str, only: Collection[str] | None, columns: Sequence[str] | None) -> pa.Table:

@@ -5,8 +5,9 @@ Nothing is written before everything that can be checked has been checked; every
 is on disk before the next one starts.
 """
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -178,8 +179,9 @@ def _conduct(
         except OSError as error:
             raise RunError(f"{directory}: cannot be written to: {error}; give another --run-dir") from None
 
-    _mention_others(directory, trials, console)
-    endings = _endings(directory, trials)
+    statuses = finished_trial_ids(directory) if (directory / MANIFEST).exists() else {}
+    _mention_others(directory, trials, statuses, console)
+    endings = _endings(directory, trials, statuses)
     done = {ending.trial_id for ending in endings if not (retry_failed and ending.status is Status.FAILED)}
     unfinished = [trial for trial in trials if trial.trial_id not in done]
     interrupted = False
@@ -211,39 +213,31 @@ def preflight_with_status(experiment: Experiment, label: str, console: Console, 
     return facts
 
 
-def _endings(run_dir: Path, trials: Sequence[Trial]) -> list[TrialEnded]:
+def _endings(run_dir: Path, trials: Sequence[Trial], statuses: Mapping[str, Status]) -> list[TrialEnded]:
     """Return how trials ended that have a row already."""
-    if not (run_dir / MANIFEST).exists():
+    ended = [trial.trial_id for trial in trials if statuses.get(trial.trial_id) in ENDED]
+    if not ended:
         return []
-    statuses = finished_trial_ids(run_dir)
-    rows = load_results(run_dir, only=set(statuses)).set_index("trial_id")
+    accuracies = load_results(run_dir, only=ended).set_index("trial_id")["val_accuracy"].astype(float)
     return [
         TrialEnded(
-            trial_id=trial.trial_id,
-            status=statuses[trial.trial_id],
-            val_accuracy=_known(rows.loc[trial.trial_id, "val_accuracy"]),
+            trial_id=trial_id,
+            status=statuses[trial_id],
+            val_accuracy=None if math.isnan(accuracies[trial_id]) else float(accuracies[trial_id]),
             error=None,
         )
-        for trial in trials
-        if statuses.get(trial.trial_id) in ENDED
+        for trial_id in ended
     ]
 
 
-def _mention_others(run_dir: Path, trials: Sequence[Trial], console: Console) -> None:
+def _mention_others(run_dir: Path, trials: Sequence[Trial], statuses: Mapping[str, Status], console: Console) -> None:
     """Say where the directory holds trials that the experiment, as it is now, does not ask for."""
-    if not (run_dir / MANIFEST).exists():
-        return
-    others = set(finished_trial_ids(run_dir)) - {trial.trial_id for trial in trials}
+    others = set(statuses) - {trial.trial_id for trial in trials}
     if others:
         console.print(
             Text(f"Note: {len(others)} earlier trials in {run_dir} are of other settings; they are kept, not ranked."),
             soft_wrap=True,
         )
-
-
-def _known(value: object) -> float | None:
-    number = pd.to_numeric(pd.Series([value])).item()
-    return None if pd.isna(number) else float(number)
 
 
 def _check_writable(directory: Path) -> None:

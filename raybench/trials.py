@@ -9,6 +9,7 @@ never trains anything again.
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,7 @@ def _trial(
     identity["weights"] = facts.weights[f"{model.name} {weights}"].digest
     text = json.dumps(identity, sort_keys=True)
     trial_id = hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
-    return from_json({**to_json(unnamed), "trial_id": trial_id})
+    return replace(unnamed, trial_id=trial_id)
 
 
 def to_json(trial: Trial) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 from raybench.errors import ExperimentError
+from raybench.strategies import POLICIES
 
 AREA = (0.6, 1.0)
 """Share of the image's area that a crop keeps."""
@@ -32,8 +33,6 @@ COLOUR = (0.7, 1.3)
 """Factor of brightness, contrast and saturation; 1 leaves an image as it is."""
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
-
-POLICIES = ("none", "default", "no-flip", "flip", "trivialaugment", "randaugment")
 
 _IMAGE_BY_IMAGE: dict[str, type[v2.TrivialAugmentWide | v2.RandAugment]] = {
     "trivialaugment": v2.TrivialAugmentWide,

@@ -16,6 +16,7 @@ from torch import Tensor
 from raybench.seeding import derive
 from raybench.training.augment import augment, to_float
 from raybench.training.data import ImageSplit
+from raybench.training.network import normalised
 
 EVALUATION_BATCH = 256
 """Images a forward pass without gradients takes at once."""
@@ -35,13 +36,13 @@ class Preparation:
 
     def evaluation(self, images: npt.NDArray[np.uint8]) -> Tensor:
         """Return [b, S, S, 3] uint8 images as a normalised float32 tensor [b, 3, S, S]."""
-        return self._normalised(to_float(self._moved(images)))
+        return normalised(to_float(self._moved(images)), self.mean, self.std)
 
     def training(self, images: npt.NDArray[np.uint8], generator: torch.Generator) -> Tensor:
         """Return the images augmented with randomness from `generator`, then normalised."""
         if self.policy == "none":
             return self.evaluation(images)
-        return self._normalised(augment(self._moved(images), self.policy, generator))
+        return normalised(augment(self._moved(images), self.policy, generator), self.mean, self.std)
 
     def generator(self, epoch: int) -> torch.Generator:
         """Return the source of an epoch's augmentation."""
@@ -54,11 +55,6 @@ class Preparation:
         if self.device.type == "cuda":
             return batch.pin_memory().to(self.device, non_blocking=True)
         return batch
-
-    def _normalised(self, batch: Tensor) -> Tensor:
-        mean = torch.tensor(self.mean, device=batch.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.std, device=batch.device).view(1, 3, 1, 1)
-        return (batch - mean) / std
 
 
 def training_order(images: int, batch_size: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:

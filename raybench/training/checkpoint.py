@@ -4,13 +4,14 @@ In: the state of a `Training`. Out: `checkpoints/TRIAL_ID.pt`, there while the t
 Writing costs less than 5 % of the training time: the interval follows from the measured cost of a save.
 """
 
-import os
 import pickle
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from raybench.atomic import replacing
 
 COST_SHARE = 0.05
 """Largest share of the training time that writing checkpoints may take."""
@@ -56,20 +57,11 @@ class Checkpointer:
     def save(self, state: dict[str, Any]) -> None:
         """Write the state now, and plan the next save by what this one cost."""
         started = time.monotonic()
-        _replace(self.path, lambda temporary: torch.save(state, temporary))
+        with replacing(self.path) as temporary:
+            torch.save(state, temporary)
         self._saved_at = time.monotonic()
         self.interval_seconds = max(self._first_interval_seconds, (self._saved_at - started) / COST_SHARE)
 
     def remove(self) -> None:
         """Delete the state of a trial that has ended."""
         self.path.unlink(missing_ok=True)
-
-
-def _replace(path: Path, write: Any) -> None:  # noqa: ANN401 - any callable that takes a path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -30,5 +30,10 @@ class Network:
 
     def normalise(self, images: Tensor) -> Tensor:
         """[b, 3, s, s] in 0..1 -> the same shape, as the network wants it: (images - mean) / std."""
-        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
-        return (images - mean) / std
+        return normalised(images, self.mean, self.std)
+
+
+def normalised(images: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
+    """[b, 3, s, s] in 0..1 -> the same shape: (images - mean) / std, channel by channel."""
+    means, deviations = (images.new_tensor(values).view(1, 3, 1, 1) for values in (mean, std))
+    return (images - means) / deviations

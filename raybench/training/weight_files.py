@@ -20,9 +20,7 @@ from torch import Tensor
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from raybench.errors import WeightsError
-
-SUFFIXES = (".safetensors", ".pth", ".pt")
-"""Endings of the files that can be read."""
+from raybench.experiment import FILE_SUFFIXES
 
 NESTING_KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts put the tensors of a checkpoint, in the order they are looked for."""
@@ -103,8 +101,8 @@ def read_tensors(path: Path) -> OrderedDict[str, Tensor]:
 
     Raises WeightsError where the file is missing, damaged, holds no tensors, or is a pickle that would run code.
     """
-    if path.suffix not in SUFFIXES:
-        raise WeightsError(f"weights {str(path)!r}: a file that ends with {', '.join(SUFFIXES)} is needed")
+    if path.suffix not in FILE_SUFFIXES:
+        raise WeightsError(f"weights {str(path)!r}: a file that ends with {', '.join(FILE_SUFFIXES)} is needed")
     if not path.is_file():
         raise WeightsError(f"weights {str(path)!r}: there is no such file (looked at {path.absolute()})")
     try:

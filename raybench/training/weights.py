@@ -32,10 +32,11 @@ from torch import Tensor, nn
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from raybench.errors import WeightsError
+from raybench.experiment import FILE_SUFFIXES
 from raybench.records import ModelSpec
 from raybench.training.architectures import Normalisation, model_kind
 from raybench.training.heads import head_keys
-from raybench.training.weight_files import SUFFIXES, read_card, read_tensors
+from raybench.training.weight_files import read_card, read_tensors
 
 PACKAGED: Final = ("resnet8", "resnet20")
 """Models whose weights raybench ships."""
@@ -97,7 +98,7 @@ def resolve_weights(spec: ModelSpec, weights: str) -> WeightsSource:
         return WeightsSource(kind="as-built", label=label)
     if weights == "packaged":
         return WeightsSource(kind="file", label=label, path=_packaged_file(spec, label))
-    if Path(weights).suffix in SUFFIXES:
+    if Path(weights).suffix in FILE_SUFFIXES:
         path = Path(weights).expanduser()
         if not path.is_file():
             raise WeightsError(f"{label}: there is no such file (looked at {path.absolute()})")
@@ -260,4 +261,4 @@ def _accepted(spec: ModelSpec, instead_of: str) -> str:
             words.append("packaged")
     close = difflib.get_close_matches(instead_of, words, n=1) if instead_of not in words else []
     near = f"did you mean {close[0]}? " if close else ""
-    return f"{near}give {', '.join(words)} or a path that ends with {', '.join(SUFFIXES)}"
+    return f"{near}give {', '.join(words)} or a path that ends with {', '.join(FILE_SUFFIXES)}"

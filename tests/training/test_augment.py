@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from raybench.errors import ExperimentError
-from raybench.training.augment import POLICIES, augment, to_float
+from raybench.strategies import POLICIES
+from raybench.training.augment import augment, to_float
 
 RANDOM_POLICIES = [policy for policy in POLICIES if policy != "none"]
 
