@@ -148,6 +148,16 @@ class ResourceRequest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tuning:
+    """How a model's steps are computed on one kind of device: chosen by measuring, once a machine, then kept."""
+
+    channels_last: bool = False
+    """Whether images and weights lie in memory as [b, h, w, c]: the same numbers up to rounding, often sooner."""
+    bfloat16: bool = False
+    """Whether forward passes run under autocast to bfloat16 where `precision` is `auto`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Allocation:
     """What the scheduler gave to one trial, on the node where it runs."""
 
@@ -165,6 +175,8 @@ class Allocation:
     """What the node is labelled with; None where it has no label."""
     price_per_hour_usd: float | None = None
     """Of the whole node; None where its instance type is unknown or has no price."""
+    tuning: Tuning | None = None
+    """Of the trial's model; None: nothing was measured, so the usual choice for the device is taken."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -33,22 +33,27 @@ class Preparation:
     policy: str
     """Augmentation policy of the training batches."""
     seed: int
+    channels_last: bool = False
+    """Whether batches lie in memory as [b, S, S, 3], whatever their shape says."""
 
     def evaluation(self, images: npt.NDArray[np.uint8]) -> Tensor:
         """Return [b, S, S, 3] uint8 images as a normalised float32 tensor [b, 3, S, S]."""
-        return normalised(to_float(self._moved(images)), self.mean, self.std)
+        return self._laid_out(normalised(to_float(self._moved(images)), self.mean, self.std))
 
     def training(self, images: npt.NDArray[np.uint8], generator: torch.Generator) -> Tensor:
         """Return the images augmented with randomness from `generator`, then normalised."""
         if self.policy == "none":
             return self.evaluation(images)
-        return normalised(augment(self._moved(images), self.policy, generator), self.mean, self.std)
+        return self._laid_out(normalised(augment(self._moved(images), self.policy, generator), self.mean, self.std))
 
     def generator(self, epoch: int) -> torch.Generator:
         """Return the source of an epoch's augmentation."""
         generator = torch.Generator(device=self.device)
         generator.manual_seed(derive(self.seed, "augmentation", epoch))
         return generator
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
     def _moved(self, images: npt.NDArray[np.uint8]) -> Tensor:
         batch = torch.from_numpy(np.ascontiguousarray(images))

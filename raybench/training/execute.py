@@ -55,7 +55,7 @@ def run(
     device = prepare_process(trial, allocation)
     memory = PeakMemory(device)
     images = _images(trial.dataset)
-    training = Training(trial, images, device=device)
+    training = Training(trial, images, device=device, tuning=allocation.tuning)
     checkpointer = Checkpointer(state_path(run_dir, trial.trial_id), checkpoint_seconds)
     state = checkpointer.load()
     if state is not None:

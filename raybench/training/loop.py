@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from raybench.errors import RaybenchError
-from raybench.records import EpochRecord, Phase, Trial
+from raybench.records import EpochRecord, Phase, Trial, Tuning
 from raybench.seeding import derive
 from raybench.training.batches import Preparation, forward_all
 from raybench.training.data import ImageData
@@ -76,10 +76,11 @@ class Training:
         trial: what to train.
         images: the decoded dataset.
         device: where to compute.
+        tuning: how to compute there; None: the usual choice for the device.
 
     """
 
-    def __init__(self, trial: Trial, images: ImageData, *, device: torch.device) -> None:
+    def __init__(self, trial: Trial, images: ImageData, *, device: torch.device, tuning: Tuning | None = None) -> None:
         self.trial = trial
         self.images = images
         self.device = device
@@ -92,8 +93,10 @@ class Training:
             image_size=trial.dataset.image_size,
             seed=trial.seed,
         )
-        self.network.module.to(device)
-        self._task = _task(trial, images, self.network, device)
+        tuning = tuning or usual_tuning(device)
+        layout = torch.channels_last if tuning.channels_last else torch.contiguous_format
+        self.network.module.to(device, memory_format=layout)  # type: ignore[call-overload] # declared for tensors only
+        self._task = _task(trial, images, self.network, device, tuning)
         self._best_weights: dict[str, Tensor] = {}
         self._saved_optimizer: dict[str, Any] | None = None
         self._phase: PhaseRun | None = None
@@ -211,7 +214,12 @@ class Training:
         self.network.module.load_state_dict(self._best_weights)
 
 
-def _task(trial: Trial, images: ImageData, network: Network, device: torch.device) -> Task:
+def usual_tuning(device: torch.device) -> Tuning:
+    """Return how steps are computed where nothing was measured: bfloat16 on GPUs, which have units for it."""
+    return Tuning(bfloat16=device.type == "cuda")
+
+
+def _task(trial: Trial, images: ImageData, network: Network, device: torch.device, tuning: Tuning) -> Task:
     positions = subset(images.train.labels, trial.train_size, trial.seed)
     settings = trial.training
     weights = None
@@ -224,10 +232,15 @@ def _task(trial: Trial, images: ImageData, network: Network, device: torch.devic
         subset=positions,
         val=images.val,
         preparation=Preparation(
-            mean=network.mean, std=network.std, device=device, policy=trial.strategy.augmentation, seed=trial.seed
+            mean=network.mean,
+            std=network.std,
+            device=device,
+            policy=trial.strategy.augmentation,
+            seed=trial.seed,
+            channels_last=tuning.channels_last,
         ),
         batch_size=settings.batch_size,
         label_smoothing=settings.label_smoothing,
         class_weights=weights,
-        bfloat16=settings.precision == "bfloat16" or (settings.precision == "auto" and device.type == "cuda"),
+        bfloat16=settings.precision == "bfloat16" or (settings.precision == "auto" and tuning.bfloat16),
     )
