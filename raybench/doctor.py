@@ -21,6 +21,8 @@ import psutil
 from rich.table import Table
 from rich.text import Text
 
+from raybench.cache import cache_root
+
 if TYPE_CHECKING:
     from raybench.training.devices import Devices
 
@@ -205,13 +207,6 @@ def check_digits(load: Callable[[], int]) -> Check:
         return Check(name="Digits", level=Level.FAIL, detail=str(error), advice="reinstall scikit-learn")
 
 
-def cache_folder() -> Path:
-    """Return the folder of decoded images: RAYBENCH_CACHE_DIR, or below the user's cache folder."""
-    from raybench.training.image_cache import cache_root  # noqa: PLC0415 - numpy and Pillow, for one path
-
-    return cache_root()
-
-
 def diagnose(folder: Path | None = None) -> list[Check]:
     """Look at everything on this machine; runs would be written below `folder`, by default the current one."""
     temporary = Path(tempfile.gettempdir())
@@ -226,7 +221,7 @@ def diagnose(folder: Path | None = None) -> list[Check]:
         check_packaged_weights(Path(str(resources.files("raybench") / "weights"))),
         *(
             _check_folder(name, path)
-            for name, path in (("Disk for runs", folder or Path.cwd()), ("Disk for images", cache_folder()))
+            for name, path in (("Disk for runs", folder or Path.cwd()), ("Disk for images", cache_root()))
         ),
         check_ray_disk(temporary, used_share=usage.used / usage.total),
         check_shared_memory(_shared_memory_bytes()),

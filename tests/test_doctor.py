@@ -99,13 +99,6 @@ def test_this_machine_is_examined_from_python_to_shared_memory(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
-def test_cache_folder_follows_its_environment_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("RAYBENCH_CACHE_DIR", str(tmp_path))
-    assert doctor.cache_folder() == tmp_path
-    monkeypatch.delenv("RAYBENCH_CACHE_DIR")
-    assert doctor.cache_folder().name == "raybench"
-
-
 @pytest.fixture
 def shown() -> Callable[[Check], str]:
     def show(check: Check) -> str:

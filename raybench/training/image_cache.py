@@ -25,9 +25,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 from filelock import FileLock
 
+from raybench.cache import cache_root
 from raybench.errors import DataError
 from raybench.training.decoding import DECODING_VERSION, decode
 from raybench.training.listing import SplitListing
@@ -72,14 +72,6 @@ class CachedImages:
     skipped: dict[str, tuple[Skipped, ...]]
     """By split, in the order of the listing."""
     duplicates: tuple[Duplicates, ...]
-
-
-def cache_root(cache_dir: Path | None = None) -> Path:
-    """Return `cache_dir`, else $RAYBENCH_CACHE_DIR, else the user's cache folder for raybench."""
-    configured = os.environ.get("RAYBENCH_CACHE_DIR")
-    if cache_dir is not None:
-        return cache_dir.expanduser()
-    return Path(configured).expanduser() if configured else platformdirs.user_cache_path("raybench")
 
 
 def cached_images(

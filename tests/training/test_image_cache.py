@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from raybench.errors import DataError
-from raybench.training.image_cache import cache_root, cached_images
+from raybench.training.image_cache import cached_images
 from raybench.training.listing import SplitListing, list_files
 
 IMAGES = 40
@@ -215,16 +215,6 @@ print(levels(Path({str(files)!r}), Path({str(tmp_path / "cache")!r}), progress=d
     go.touch()
     outputs = [process.communicate(timeout=60)[0].strip() for process in processes]
     assert sorted(outputs) == [f"{EXPECTED} 0", f"{EXPECTED} {IMAGES}"]
-
-
-def test_the_cache_lies_where_asked_then_where_the_environment_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAYBENCH_CACHE_DIR", str(tmp_path / "environment"))
-    assert cache_root(tmp_path / "asked") == tmp_path / "asked"
-    assert cache_root() == tmp_path / "environment"
-    monkeypatch.delenv("RAYBENCH_CACHE_DIR")
-    assert cache_root().name == "raybench"
 
 
 def test_opening_a_cache_costs_under_50_microseconds_an_image(tmp_path: Path) -> None:
