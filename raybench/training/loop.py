@@ -19,6 +19,7 @@ from torch.nn import functional
 from raybench.errors import RaybenchError
 from raybench.records import EpochRecord, Phase, Trial, Tuning
 from raybench.seeding import derive
+from raybench.training.backbone import backbone_changes
 from raybench.training.batches import Preparation, forward_all
 from raybench.training.data import ImageData
 from raybench.training.metrics import Scores, score
@@ -152,6 +153,8 @@ class Training:
 
     def _train_epoch(self, phase: Phase) -> EpochRecord:
         if self._phase is None:
+            if phase.train != "head":
+                backbone_changes(self.network)
             self._phase = PhaseRun(self.network, phase, self._task)
             if self._saved_optimizer is not None:
                 self._phase.load_optimizer(self._saved_optimizer)

@@ -18,11 +18,12 @@ from raybench.errors import RaybenchError, WeightsError
 from raybench.records import ModelSpec, WeightsFacts
 from raybench.seeding import derive
 from raybench.training.architectures import build_architecture, model_kind, normalisation_of, timm_head
+from raybench.training.backbone import backbone_digest
 from raybench.training.freezing import learning_parameters
-from raybench.training.heads import find_head, head_keys, replace_head
+from raybench.training.heads import find_head, replace_head
 from raybench.training.image_sizes import require_scores, size_error, works_on_meta
 from raybench.training.network import Network
-from raybench.training.weight_files import file_digest, tensors_digest
+from raybench.training.weight_files import file_digest
 from raybench.training.weights import WeightsSource, load_backbone, resolve_weights, timm_weights_error
 
 SHORTCUT_NAMES: Final = frozenset({"downsample", "shortcut", "proj"})
@@ -89,10 +90,10 @@ def weights_facts(spec: ModelSpec, weights: str, *, num_classes: int, image_size
     elif source.kind == "random" and model_kind(spec) != "callable":
         digest = "random"
     else:
-        digest = _backbone_digest(network)
+        digest = backbone_digest(network)
     if source.kind == "random" and model_kind(spec) == "callable":
         other = build_skeleton(spec, weights, num_classes=num_classes, image_size=image_size, seed=1)
-        if _backbone_digest(other) == digest:
+        if backbone_digest(other) == digest:
             raise WeightsError(
                 f"{source.label}: the callable returns the same tensors for every seed, so they are not random; "
                 "give as-built"
@@ -170,12 +171,6 @@ def _seeded(seed: int) -> Iterator[None]:
     finally:
         np.random.set_state(numpy_state)  # noqa: NPY002
         random.setstate(python_state)
-
-
-def _backbone_digest(network: Network) -> str:
-    head = set(head_keys(network.module, network.head_name))
-    tensors = network.module.state_dict()
-    return tensors_digest({name: tensor for name, tensor in tensors.items() if name not in head})
 
 
 def _counts_as_layer(name: str, part: nn.Module) -> bool:
