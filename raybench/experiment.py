@@ -26,6 +26,7 @@ Schedule = Literal["none", "step", "cosine"]
 GroupColumn = Literal["dataset", "train_size", "seed", "model", "weights", "strategy"]
 
 MINIMUM_REDUCTION = 2
+GIGABYTE = 10**9
 FILE_SUFFIXES = (".safetensors", ".pth", ".pt")
 """Weights that end so are read from a file."""
 
@@ -231,6 +232,8 @@ class Experiment(_Part):
     resources: ResourcesConfig = ResourcesConfig()
     price_per_hour_usd: dict[str, NonNegativeFloat] = {}
     """By instance type; `local` is this machine."""
+    cache_limit_gb: Annotated[float, Field(gt=0, le=1e9)] = 50
+    """Most that the cache folder of a machine may hold, in GB: decoded images and features."""
 
     @field_validator("name")
     @classmethod
@@ -279,6 +282,11 @@ class Experiment(_Part):
         return AshaSettings(
             grace_period=asha.grace_period, reduction_factor=asha.reduction_factor, group_by=tuple(asha.group_by)
         )
+
+    @property
+    def cache_limit_bytes(self) -> int:
+        """Most that the cache folder of a machine may hold."""
+        return int(self.cache_limit_gb * GIGABYTE)
 
     def resource_request(self) -> ResourceRequest:
         """Return what one trial asks of a machine."""

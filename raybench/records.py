@@ -175,6 +175,8 @@ class Allocation:
     """What the node is labelled with; None where it has no label."""
     price_per_hour_usd: float | None = None
     """Of the whole node; None where its instance type is unknown or has no price."""
+    cache_limit_bytes: int | None = None
+    """Most that the node's cache folder may hold; None: what its disk holds."""
     tuning: Tuning | None = None
     """Of the trial's model; None: nothing was measured, so the usual choice for the device is taken."""
 

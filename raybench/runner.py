@@ -148,6 +148,7 @@ def _settings(
         num_gpus=num_gpus,
         address=address,
         price_per_hour_usd=experiment.price_per_hour_usd,
+        cache_limit_bytes=experiment.cache_limit_bytes,
     )
     try:
         check_settings(settings, cpus=os.cpu_count() or 1, gpus=len(find_devices().gpus))

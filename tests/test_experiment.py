@@ -36,6 +36,7 @@ def test_a_minimal_file_gets_the_documented_defaults(tmp_path: Path) -> None:
     assert asha is not None
     assert (asha.grace_period, asha.reduction_factor, asha.group_by) == (10, 3, ("dataset", "train_size", "seed"))
     assert experiment.resource_request().gpu is None
+    assert experiment.cache_limit_bytes == 50 * 10**9
 
 
 def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
@@ -73,6 +74,9 @@ BAD = {
     "batch_size 0": ("training: {batch_size: 0}", ["training.batch_size", "at least 1"]),
     "negative learning rate": ("training: {learning_rate: -0.1}", ["training.learning_rate", "-0.1", "above 0"]),
     "infinite learning rate": ("training: {learning_rate: .inf}", ["training.learning_rate", "finite"]),
+    "no room for a cache": ("cache_limit_gb: 0", ["cache_limit_gb", "0", "a number above 0"]),
+    "cache without a limit": ("cache_limit_gb: .inf", ["cache_limit_gb", "inf", "at most"]),
+    "cache limit in words": ("cache_limit_gb: 50 GB", ["cache_limit_gb", "'50 GB'", "a number"]),
     "negative price": ("price_per_hour_usd: {local: -1}", ["price_per_hour_usd.local", "-1", "at least 0"]),
     "unknown strategy": ("strategies: [fine-tunning]", ["strategies", "fine-tunning", "fine-tune"]),
     "unknown optimizer": ("training: {optimizer: adamax}", ["training.optimizer", "adamax", "'adam'", "'sgd'"]),

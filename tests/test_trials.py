@@ -80,6 +80,7 @@ def test_all_configurations_of_a_seed_come_before_the_next_seed() -> None:
         "scheduler=none",
         "resources.gpu=0.5",
         "price_per_hour_usd={local: 1}",
+        "cache_limit_gb=2",
         "training.patience=15",
         "strategies=[linear-probe,{name: x, augment: true, phases: [{train: head},{train: all,learning_rate: 1e-5}]}]",
     ],

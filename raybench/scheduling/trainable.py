@@ -59,6 +59,8 @@ class Shared:
     share: Share
     price_per_hour_usd: Mapping[str, float]
     """Of a whole machine, by instance type."""
+    cache_limit_bytes: int | None
+    """Most that a machine's cache folder may hold; None: what its disk holds."""
     desk: str
     """Name of the actor that answers whether a trial ends."""
     execute: str
@@ -164,4 +166,5 @@ def _allocation(shared: Shared, *, retries: int) -> Allocation:
         node=platform.node(),
         instance_type=instance_type,
         price_per_hour_usd=shared.price_per_hour_usd.get(instance_type or ""),
+        cache_limit_bytes=shared.cache_limit_bytes,
     )

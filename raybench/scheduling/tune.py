@@ -58,6 +58,8 @@ class Settings:
     """`HOST:PORT` of a Ray cluster, or `auto`; None: Ray is started here, for this run."""
     price_per_hour_usd: Mapping[str, float] = field(default_factory=dict)
     """Of a whole machine, by instance type."""
+    cache_limit_bytes: int | None = None
+    """Most that a machine's cache folder may hold; None: what its disk holds."""
     max_failures: int = 3
     """Lost workers that one trial survives; it goes on from its checkpoint each time."""
     execute: str = "raybench.training.execute:run"
@@ -176,6 +178,7 @@ def _run(
                 run_dir=run_dir,
                 share=share,
                 price_per_hour_usd=dict(settings.price_per_hour_usd),
+                cache_limit_bytes=settings.cache_limit_bytes,
                 desk=desk,
                 execute=settings.execute,
                 import_path=import_path(),

@@ -49,7 +49,7 @@ def status_of(run_dir: Path) -> dict[str, str]:
 
 def test_eight_quarter_gpu_trials_run_at_once_and_never_nine_on_both_gpus(tmp_path: Path) -> None:
     trials = {make_trial(f"t{number:02}"): Script(losses=(1.0, 0.9), wait_for_started=8) for number in range(20)}
-    outcome = run_scripts(tmp_path, trials, settings(resources=ResourceRequest(gpu=0.25, cpu=1.0)))
+    outcome = run_scripts(tmp_path, trials, settings(resources=ResourceRequest(gpu=0.25, cpu=1.0), cache_limit_bytes=5))
     assert set(outcome.statuses.values()) == {Status.COMPLETED}
     seen = starts(tmp_path)
     assert len(seen) == 20
@@ -63,6 +63,7 @@ def test_eight_quarter_gpu_trials_run_at_once_and_never_nine_on_both_gpus(tmp_pa
     assert {entry["gpu_fraction"] for entry in seen} == {0.25}
     assert {entry["threads"] for entry in seen} == {1}
     assert {entry["cpu_share"] for entry in seen} == {0.125}
+    assert {entry["cache_limit_bytes"] for entry in seen} == {5}
     assert len({entry["pid"] for entry in seen}) == 8, "processes are handed from trial to trial"
 
 
