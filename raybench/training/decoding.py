@@ -1,6 +1,6 @@
 """One image of any kind to one square of RGB pixels.
 
-In: a path, a file's bytes, a Pillow image or a numpy array. Out: uint8 [S, S, 3].
+In: a path, a file's bytes, a Pillow image or a numpy array. Out: uint8 [S, S, 3], in one or in several sizes.
 
 - EXIF orientation is applied.
 - Grey and palette images become RGB; CMYK, YCbCr, HSV and LAB by Pillow's conversion; of an animation the first frame.
@@ -8,12 +8,13 @@ In: a path, a file's bytes, a Pillow image or a numpy array. Out: uint8 [S, S, 3
 - 16-bit grey is divided by 257, never clipped. Floating-point pixels are refused in files (their range is unknown) and
   taken as 0..1 in arrays.
 - The largest centred square is cut out and resized to S x S with Pillow's antialiased bilinear filter. JPEGs are
-  first shrunk by the decoder where they stay at least twice as large.
+  first shrunk by the decoder where they stay at least twice as large as the size that they are prepared for.
 - Truncated files, files that are no images, and images above Pillow's limit on pixels (89 megapixels, against
   decompression bombs) raise `DataError`.
 """
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +39,23 @@ _TO_EIGHT_BITS = 257
 
 def decode(source: Source, image_size: int) -> npt.NDArray[np.uint8]:
     """Return the image as uint8 [image_size, image_size, 3]. Raises `DataError` with the reason, without a name."""
+    (image,) = decode_sides(source, [image_size], prepared_for=image_size)
+    return image
+
+
+def decode_sides(source: Source, sides: Sequence[int], *, prepared_for: int) -> list[npt.NDArray[np.uint8]]:
+    """Return the image once for each side, uint8 [side, side, 3], decoded once.
+
+    `prepared_for` is the side that decides how far a JPEG may be shrunk by the decoder: the pixels of one side do not
+    depend on which others are asked for. Raises as `decode`.
+    """
     try:
         if isinstance(source, Path | bytes):
             with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
-                return _square(image, image_size)
+                return _squares(image, sides, prepared_for)
         if isinstance(source, Image.Image):
-            return _square(source, image_size)
-        return _square(_from_array(np.asarray(source)), image_size)
+            return _squares(source, sides, prepared_for)
+        return _squares(_from_array(np.asarray(source)), sides, prepared_for)
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -55,13 +66,13 @@ def decode(source: Source, image_size: int) -> npt.NDArray[np.uint8]:
         raise DataError(f"{type(error).__name__}: {error}") from error
 
 
-def _square(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:
+def _squares(image: Image.Image, sides: Sequence[int], prepared_for: int) -> list[npt.NDArray[np.uint8]]:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise DataError(f"{image.width} x {image.height} pixels are more than the {limit} that are accepted")
-    image.draft(None, (_DRAFT_FACTOR * side, _DRAFT_FACTOR * side))
-    upright = ImageOps.exif_transpose(image)
-    return np.asarray(ImageOps.fit(_to_rgb(upright), (side, side), method=Image.Resampling.BILINEAR))
+    image.draft(None, (_DRAFT_FACTOR * prepared_for, _DRAFT_FACTOR * prepared_for))
+    upright = _to_rgb(ImageOps.exif_transpose(image))
+    return [np.asarray(ImageOps.fit(upright, (side, side), method=Image.Resampling.BILINEAR)) for side in sides]
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
