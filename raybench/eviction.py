@@ -1,66 +1,40 @@
-"""What lies in the cache folder, room for what is to come, and its removal.
+"""Room in the cache folder: what was used longest ago goes, what is in use stays.
 
-In: the cache folder and its limit. Out: its entries, and less of them on disk.
+In: the cache folder and its limit. Out: less in it, and what was removed.
 
-What is in use stays: a process that uses an entry holds a shared lock in it (see `raybench.cache`), and an entry is
-removed under the exclusive one. A folder without that lock file is none of ours and is never touched: whoever sets
-RAYBENCH_CACHE_DIR may keep other files there. Where the file system knows no locks (flock), every entry stays.
+An entry is removed under the exclusive lock of the file that all its users hold a shared lock on; see `raybench.cache`.
 """
 
 import contextlib
-import fcntl
-import json
-import os
+import math
 import re
 import shutil
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from raybench.cache import KINDS, MARKER, PARTIAL, REMOVED, is_marker, take_away
+from rich.filesize import decimal
 
-DESCRIPTIONS: Final = ("meta.json", "about.json")
-"""Files that may say what an entry holds, as one JSON object."""
-_NAME: Final = re.compile(rf"[0-9a-f]{{8,64}}({re.escape(PARTIAL)})?")
+from raybench.cache import (
+    KINDS,
+    MARKER,
+    NAME,
+    PARTIAL,
+    REMOVED,
+    Entry,
+    State,
+    children,
+    entries,
+    exclusive,
+    is_marker,
+    take_away,
+)
+
+GIGABYTE: Final = 10**9
 _LOCK: Final = re.compile(r"([0-9a-f]{8,64})\.lock")
-_REMOVED: Final = re.compile(rf"{re.escape(REMOVED)}{_NAME.pattern}-[0-9a-f]{{32}}")
-_BLOCK_BYTES: Final = 512
-"""Unit of `st_blocks` on Linux and macOS."""
-_PROBES: Final = 3
-_PROBE_SECONDS: Final = 0.002
-"""Who only looks holds the exclusive lock for a moment: what is still locked after a few looks is in use."""
-
-
-class State(StrEnum):
-    """What may be done with an entry."""
-
-    WHOLE = "whole"
-    PARTIAL = "partial"
-    """Its making was interrupted; the next one that needs it goes on with it."""
-    IN_USE = "in use"
-    """A process has it open or makes it: it stays."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
-    """A folder of the cache."""
-
-    kind: str
-    """One of `KINDS`."""
-    key: str
-    folder: Path
-    disk_bytes: int
-    """Blocks that its files take on disk: files with holes take less than their length."""
-    reserved_bytes: int
-    """What it may come to take while it is in use, from the length of its files; `disk_bytes` otherwise."""
-    last_used: datetime
-    description: dict[str, Any] | None
-    """What it says of itself, such as dataset and image size; None where it says nothing."""
-    state: State
+_REMOVED: Final = re.compile(rf"{re.escape(REMOVED)}{NAME.pattern}-[0-9a-f]{{32}}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,11 +75,16 @@ class Room:
         most = self.disk_bytes if self.limit_bytes is None else min(self.limit_bytes, self.disk_bytes)
         return most - self.in_use_bytes
 
-
-def entries(root: Path, kinds: Sequence[str] = KINDS) -> list[Entry]:
-    """Return the entries of a cache folder, those used last first; folders that are none of ours are left out."""
-    found = [_entry(kind, path) for kind in kinds for path in _children(root / kind) if _NAME.fullmatch(path.name)]
-    return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.last_used, reverse=True)
+    def shortage(self, what: str, needed_bytes: int) -> str:
+        """Return why `what`, which takes `needed_bytes`, has no room, and what would give it some."""
+        left = decimal(max(self.available_bytes, 0))
+        beside = f" beside {decimal(self.in_use_bytes)} in use" if self.in_use_bytes else ""
+        if self.limit_bytes is None or self.limit_bytes > self.disk_bytes:
+            place, advice = "the disk", "free some, or set RAYBENCH_CACHE_DIR to a folder on another disk"
+        else:
+            place = f"cache_limit_gb: {self.limit_bytes / GIGABYTE:g}"
+            advice = f"give {_gigabytes_up(self.in_use_bytes + needed_bytes)} or more"
+        return f"{what} take {decimal(needed_bytes)}, and {place} has room for {left}{beside}; {advice}"
 
 
 def make_room(root: Path, limit_bytes: int | None, needed_bytes: int, *, without: Path | None = None) -> bool:
@@ -164,9 +143,16 @@ def clear(
         else:
             kept.append(Kept(entry=entry, reason=reason))
     for kind in kinds:
-        for path in _children(root / kind):
+        for path in children(root / kind):
             _remove_lock(path, latest)
     return Cleared(removed=tuple(removed), kept=tuple(kept))
+
+
+def _gigabytes_up(size_bytes: int) -> str:
+    """Return a number of bytes in GB, rounded up to two digits."""
+    gigabytes = size_bytes / GIGABYTE
+    digits = max(0, 1 - math.floor(math.log10(gigabytes)))
+    return f"{math.ceil(gigabytes * 10**digits) / 10**digits:.{digits}f}"
 
 
 def _room(root: Path, limit_bytes: int | None, found: Sequence[Entry], without: Path | None) -> Room:
@@ -179,83 +165,10 @@ def _room(root: Path, limit_bytes: int | None, found: Sequence[Entry], without: 
     )
 
 
-def _entry(kind: str, folder: Path) -> Entry | None:
-    """Return the entry in a folder, or None where it holds none or is being removed."""
-    try:
-        state = _state(folder)
-        if state is None:
-            return None
-        disk_bytes, length = _sizes(folder)
-        last_used = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-    except OSError:
-        return None
-    return Entry(
-        kind=kind,
-        key=folder.name.removesuffix(PARTIAL),
-        folder=folder,
-        disk_bytes=disk_bytes,
-        reserved_bytes=max(disk_bytes, length) if state is State.IN_USE else disk_bytes,
-        last_used=last_used,
-        description=_description(folder),
-        state=state,
-    )
-
-
-def _state(folder: Path) -> State | None:
-    """Return an entry's state; None where the folder is none of ours."""
-    if folder.is_symlink():
-        return None
-    for _ in range(_PROBES):
-        try:
-            with _exclusive(folder / MARKER):
-                return State.PARTIAL if folder.name.endswith(PARTIAL) else State.WHOLE
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except BlockingIOError:
-            time.sleep(_PROBE_SECONDS)
-        except OSError:
-            break
-    return State.IN_USE
-
-
-def _sizes(folder: Path) -> tuple[int, int]:
-    """Return the bytes on disk of all files below a folder, and the sum of their lengths."""
-    disk_bytes = length = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            status = path.lstat()
-            disk_bytes += status.st_blocks * _BLOCK_BYTES
-            length += 0 if path.is_dir() else status.st_size
-    return disk_bytes, length
-
-
-def _description(folder: Path) -> dict[str, Any] | None:
-    for name in DESCRIPTIONS:
-        with contextlib.suppress(OSError, ValueError):
-            description = json.loads((folder / name).read_text(encoding="utf-8"))
-            if isinstance(description, dict):
-                return description
-    return None
-
-
-@contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[int]:
-    """Hold a lock file that exists. Raises `OSError` where there is none, somebody holds it, or locks do not work."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    except PermissionError:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _remove(folder: Path) -> str | None:
     """Remove an entry unless it is in use; return why it was left, None where it is gone."""
     try:
-        with _exclusive(folder / MARKER) as descriptor:
+        with exclusive(folder / MARKER) as descriptor:
             if not is_marker(folder, descriptor):
                 return "it was made anew just now"
             removed = take_away(folder)
@@ -272,7 +185,7 @@ def _remove(folder: Path) -> str | None:
 def _sweep(root: Path, kinds: Sequence[str]) -> None:
     """Delete what an earlier removal was interrupted at."""
     for kind in kinds:
-        for path in _children(root / kind):
+        for path in children(root / kind):
             if _REMOVED.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -286,12 +199,5 @@ def _remove_lock(path: Path, latest: datetime) -> None:
         status = path.lstat()
         if status.st_size == 0 and datetime.fromtimestamp(status.st_mtime, UTC) <= latest:
             # Under the lock: filelock looks, once it holds one, whether the file is still there.
-            with _exclusive(path):
+            with exclusive(path):
                 path.unlink()
-
-
-def _children(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []

@@ -13,8 +13,8 @@ from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raybench.cache import MARKER, Claim, create, entry_folder, use
-from raybench.eviction import State, clear, entries, make_room, room
+from raybench.cache import MARKER, Claim, State, create, entries, entry_folder, use
+from raybench.eviction import clear, make_room, room
 from tests.test_cache import holder
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)

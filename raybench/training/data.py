@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from raybench.cache import Claim
 from raybench.errors import DataError
 from raybench.records import DatasetFacts, DatasetSpec
 from raybench.seeding import derive
@@ -66,6 +67,8 @@ class ImageData:
     warnings: tuple[str, ...] = field(default=())
     skipped: tuple[str, ...] = field(default=())
     """Names of unreadable images that were left out."""
+    claim: Claim | None = None
+    """Keeps the decoded images from being removed for as long as this object is there."""
 
     def facts(self, name: str) -> DatasetFacts:
         """Return what preflight needs to know, under the dataset's name."""
@@ -122,29 +125,45 @@ def list_dataset(spec: DatasetSpec) -> ListedDataset:
 
 
 def load_images(
-    spec: DatasetSpec, *, cache_dir: Path | None = None, progress: Callable[[int, int], None] | None = None
+    spec: DatasetSpec,
+    *,
+    cache_dir: Path | None = None,
+    limit_bytes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ImageData:
     """Return a dataset's images, decoded once into the image cache (see `raybench.training.image_cache`).
 
+    `limit_bytes` is the most that the whole cache folder may hold; None: what the disk holds.
     `progress` is called with the images done and all images while they are decoded, and never where the cache has them.
     Raises `DataError`, which begins with the dataset's name, for everything that is wrong with the data.
     """
-    return decode_images(list_dataset(spec), cache_dir=cache_dir, progress=progress)
+    return decode_images(list_dataset(spec), cache_dir=cache_dir, limit_bytes=limit_bytes, progress=progress)
 
 
 def decode_images(
-    listed: ListedDataset, *, cache_dir: Path | None = None, progress: Callable[[int, int], None] | None = None
+    listed: ListedDataset,
+    *,
+    cache_dir: Path | None = None,
+    limit_bytes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ImageData:
     """Return the images of a listed dataset; see `load_images` for the arguments and errors."""
-    with _naming(listed.spec):
-        return _decode(listed, cache_dir, progress)
+    spec = listed.spec
+    with _naming(spec):
+        cached = cached_images(
+            listed.splits,
+            spec.image_size,
+            name=spec.name,
+            cache_dir=cache_dir,
+            limit_bytes=limit_bytes,
+            skip_bad=spec.on_bad_image == "skip",
+            progress=progress,
+        )
+        return _image_data(listed, cached)
 
 
-def _decode(listed: ListedDataset, cache_dir: Path | None, progress: Callable[[int, int], None] | None) -> ImageData:
+def _image_data(listed: ListedDataset, cached: CachedImages) -> ImageData:
     spec, splits, classes = listed.spec, listed.splits, listed.classes
-    cached = cached_images(
-        splits, spec.image_size, cache_dir=cache_dir, skip_bad=spec.on_bad_image == "skip", progress=progress
-    )
     readable = {name: _without_skipped(name, split, cached) for name, split in splits.items()}
     _check_classes(classes, readable["train"].labels, "readable images")
     decoded = {
@@ -160,6 +179,7 @@ def _decode(listed: ListedDataset, cache_dir: Path | None, progress: Callable[[i
         fingerprint=_fingerprint(readable, spec.image_size),
         warnings=(*listed.warnings, *_warnings(classes, decoded, cached, skipped)),
         skipped=skipped,
+        claim=cached.claim,
     )
 
 

@@ -54,7 +54,7 @@ def run(
     started_at, started = datetime.now(UTC), time.perf_counter()
     device = prepare_process(trial, allocation)
     memory = PeakMemory(device)
-    images = _images(trial.dataset)
+    images = _images(trial.dataset, allocation.cache_limit_bytes)
     training = Training(trial, images, device=device, tuning=allocation.tuning)
     checkpointer = Checkpointer(state_path(run_dir, trial.trial_id), checkpoint_seconds)
     state = checkpointer.load()
@@ -106,9 +106,9 @@ def prepare_process(trial: Trial, allocation: Allocation) -> torch.device:
 
 
 @lru_cache(maxsize=4)
-def _images(spec: DatasetSpec) -> ImageData:
+def _images(spec: DatasetSpec, cache_limit_bytes: int | None) -> ImageData:
     """Open a dataset once a process: trials follow one another in it."""
-    return load_images(spec)
+    return load_images(spec, limit_bytes=cache_limit_bytes)
 
 
 def _result(trial: Trial, training: Training, finished: Finished, *, status: Status) -> TrialResult:

@@ -7,6 +7,8 @@ In: the listings of the splits. Out: one uint8 array [n, S, S, 3] a split, and w
     CACHE/images/KEY.partial/                     a build under way, or one that was interrupted
     CACHE/images/KEY.lock                         held while building
 
+Who uses a cache, and how old ones make room for new ones, is for `raybench.cache` and `raybench.eviction`.
+
 KEY hashes names, sizes and times of change (or pixels) of all images, the image size and how images are decoded, so
 that an image that was edited is decoded again. A build writes each image with a hash of its pixels: an interrupted one
 goes on where it was, trusting only images whose hash fits. A finished one is moved into place, and is used only if its
@@ -16,7 +18,6 @@ files have the sizes that meta.json says. A build that meets an image it may not
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,8 +28,9 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from raybench.cache import cache_root
+from raybench.cache import PARTIAL, Claim, cache_root, create, discard, entry_folder, use
 from raybench.errors import DataError
+from raybench.eviction import make_room, room
 from raybench.training.decoding import DECODING_VERSION, decode
 from raybench.training.listing import SplitListing
 
@@ -72,26 +74,40 @@ class CachedImages:
     skipped: dict[str, tuple[Skipped, ...]]
     """By split, in the order of the listing."""
     duplicates: tuple[Duplicates, ...]
+    claim: Claim
+    """Keeps the cache from being removed for as long as this object is there."""
 
 
 def cached_images(
     splits: Mapping[str, SplitListing],
     image_size: int,
     *,
+    name: str = "",
     cache_dir: Path | None = None,
+    limit_bytes: int | None = None,
     skip_bad: bool = False,
     progress: Progress | None = None,
 ) -> CachedImages:
     """Return the decoded images of these splits, from the cache or decoded now.
 
+    `name` is what the cache is listed as; `limit_bytes` is the most that the whole cache folder may hold.
     Raises `DataError` for the first image that cannot be decoded, unless `skip_bad`, and where the cache cannot be
-    written.
+    written or has no room.
     """
     key = cache_key(splits, image_size)
-    folder = cache_root(cache_dir) / "images" / key
+    folder = entry_folder("images", key, cache_dir)
     cached = _open(folder, splits, image_size)
     if cached is None:
-        build = _Build(splits=splits, image_size=image_size, folder=folder, skip_bad=skip_bad, progress=progress)
+        build = _Build(
+            splits=splits,
+            image_size=image_size,
+            name=name,
+            folder=folder,
+            root=cache_root(cache_dir),
+            limit_bytes=limit_bytes,
+            skip_bad=skip_bad,
+            progress=progress,
+        )
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(folder.with_name(f"{key}.lock")):
@@ -130,6 +146,9 @@ def cache_key(splits: Mapping[str, SplitListing], image_size: int) -> str:
 
 def _open(folder: Path, splits: Mapping[str, SplitListing], image_size: int) -> CachedImages | None:
     """Return a finished cache, or None where there is none or its files are not whole."""
+    claim = use(folder)
+    if claim is None:
+        return None
     try:
         meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         images, skipped = {}, {}
@@ -143,7 +162,7 @@ def _open(folder: Path, splits: Mapping[str, SplitListing], image_size: int) -> 
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return CachedImages(images=images, skipped=skipped, duplicates=duplicates)
+    return CachedImages(images=images, skipped=skipped, duplicates=duplicates, claim=claim)
 
 
 def _map(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
@@ -161,7 +180,10 @@ class _Build:
 
     splits: Mapping[str, SplitListing]
     image_size: int
+    name: str
     folder: Path
+    root: Path
+    limit_bytes: int | None
     skip_bad: bool
     progress: Progress | None
     done: int = 0
@@ -170,19 +192,34 @@ class _Build:
 
     @property
     def partial(self) -> Path:
-        return self.folder.with_name(f"{self.folder.name}.partial")
+        return self.folder.with_name(f"{self.folder.name}{PARTIAL}")
 
     @property
     def image_bytes(self) -> int:
         return self.image_size * self.image_size * _CHANNELS
 
     def run(self) -> None:
-        self.partial.mkdir(exist_ok=True)
-        try:
-            skipped = {name: self._decode_split(name, split) for name, split in self.splits.items()}
-        except DataError:
-            shutil.rmtree(self.partial)
-            raise
+        with create(self.partial):
+            try:
+                self._reserve()
+                skipped = {name: self._decode_split(name, split) for name, split in self.splits.items()}
+            except DataError:
+                discard(self.partial)
+                raise
+            self._finish(skipped)
+
+    def _reserve(self) -> None:
+        """Give the files their length, and room on the disk where they grow into it."""
+        lengths = {name: len(split.names) * self.image_bytes for name, split in self.splits.items()}
+        for name, length in lengths.items():
+            with _opened(self.partial / f"{name}.u8") as pixels:
+                pixels.truncate(length)
+        needed = sum(lengths.values())
+        if not make_room(self.root, self.limit_bytes, needed, without=self.partial):
+            space = room(self.root, self.limit_bytes, without=self.partial)
+            raise DataError(f"{space.shortage('its decoded images', needed)}, or a smaller image_size")
+
+    def _finish(self, skipped: Mapping[str, list[Skipped]]) -> None:
         for name, entries in skipped.items():
             _compact(self.partial / f"{name}.u8", {entry.position for entry in entries}, self.image_bytes)
         for path in self.partial.glob("*.hashes"):
@@ -190,6 +227,8 @@ class _Build:
         meta = {
             "format": FORMAT,
             "decoding": DECODING_VERSION,
+            "dataset": self.name,
+            "images": sum(len(split.names) - len(skipped[name]) for name, split in self.splits.items()),
             "image_size": self.image_size,
             "skipped": {
                 name: [{"position": entry.position, "reason": entry.reason} for entry in entries]
@@ -198,8 +237,7 @@ class _Build:
             "duplicates": list(self._duplicates()),
         }
         _write_durably(self.partial / "meta.json", json.dumps(meta).encode())
-        if self.folder.exists():
-            shutil.rmtree(self.folder)  # it was found damaged
+        discard(self.folder)  # where there is one, it was found damaged
         self.partial.replace(self.folder)
 
     def _decode_split(self, name: str, split: SplitListing) -> list[Skipped]:
@@ -225,7 +263,6 @@ class _Build:
                     self.done += 1
                     if self.progress is not None:
                         self.progress(self.done, total)
-            pixels.truncate(len(split.names) * self.image_bytes)
             pixels.flush()
             os.fsync(pixels.fileno())
         return skipped

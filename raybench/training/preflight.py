@@ -12,7 +12,7 @@ from dataclasses import replace
 from raybench.errors import DataError, ExperimentError, ModelError, RaybenchError, WeightsError
 from raybench.experiment import Experiment
 from raybench.records import DatasetFacts, Facts, ModelSpec, WeightsFacts
-from raybench.training.data import ListedDataset, decode_images, list_dataset
+from raybench.training.data import ImageData, ListedDataset, decode_images, list_dataset
 from raybench.training.freezing import freeze
 from raybench.training.models import build_network, weights_facts
 from raybench.trials import dataset_spec, expand, model_specs, strategies_of
@@ -44,11 +44,11 @@ def check(experiment: Experiment, label: str, report: Report | None = None) -> F
     facts = replace(facts, weights=_weights(experiment, label, facts.datasets))
     with _named(label):
         expand(experiment, facts)
-    decoded = {}
+    decoded = {}  # held to the end: no dataset of an experiment makes room for another one of it
     for index, (name, each) in enumerate(listed.items()):
         with _named(f"{label}: datasets[{index}]"):
-            decoded[name] = _dataset_facts(each, report)
-    facts = replace(facts, datasets=decoded)
+            decoded[name] = _decoded(each, experiment.cache_limit_bytes, report)
+    facts = replace(facts, datasets={name: images.facts(name) for name, images in decoded.items()})
     with _named(label):
         expand(experiment, facts)  # once more: where unreadable images are left out, sizes may be above what is there
     return facts
@@ -72,12 +72,12 @@ def _weights(experiment: Experiment, label: str, datasets: Mapping[str, DatasetF
     return weights
 
 
-def _dataset_facts(listed: ListedDataset, report: Report | None) -> DatasetFacts:
+def _decoded(listed: ListedDataset, limit_bytes: int, report: Report | None) -> ImageData:
     def progress(done: int, total: int) -> None:
         if report is not None:
             report(listed.spec.name, done, total)
 
-    return decode_images(listed, progress=progress).facts(listed.spec.name)
+    return decode_images(listed, limit_bytes=limit_bytes, progress=progress)
 
 
 def _check_layers(experiment: Experiment, model: ModelSpec, datasets: Mapping[str, DatasetFacts]) -> None:
