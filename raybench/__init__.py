@@ -31,7 +31,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever is exported
     """Import the public functions when first used: the command line's help needs none of them."""
     if name not in __all__:
         raise AttributeError(f"module 'raybench' has no attribute {name!r}")
-    from raybench import api  # noqa: PLC0415 - imports torch and ray
+    from raybench import api  # noqa: PLC0415 - imports pandas and scipy
 
     return getattr(api, name)
 

@@ -20,6 +20,9 @@ app = typer.Typer(
     epilog="Start with: raybench run",
 )
 
+cache = typer.Typer(no_args_is_help=True, help="Show what is cached on this machine, or remove it.")
+app.add_typer(cache, name="cache")
+
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, such as runs/quickstart.")]
@@ -174,6 +177,29 @@ def predict(
     from raybench.output import print_predictions
 
     print_predictions(run_dir, trial, images)
+
+
+@cache.command("show")
+def show_cache() -> None:
+    """List decoded images and features on this machine: size, last use, and whether a process uses them."""
+    from raybench.output import print_cache
+
+    print_cache()
+
+
+@cache.command("clear")
+def clear_cache(
+    kind: Annotated[
+        Literal["images", "features"] | None, typer.Option(help="Remove these only.", show_default="all")
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Remove what was last used longer ago: 12h, 30d, 4w.")
+    ] = None,
+) -> None:
+    """Remove decoded images and features that no process uses; what is needed again is made again."""
+    from raybench.output import print_cleared
+
+    print_cleared(kind, older_than)
 
 
 @app.command()

@@ -9,7 +9,7 @@ import contextlib
 import math
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,8 +31,10 @@ from raybench.cache import (
     is_marker,
     take_away,
 )
+from raybench.errors import InputError
 
 GIGABYTE: Final = 10**9
+UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _LOCK: Final = re.compile(r"([0-9a-f]{8,64})\.lock")
 _REMOVED: Final = re.compile(rf"{re.escape(REMOVED)}{NAME.pattern}-[0-9a-f]{{32}}")
 
@@ -59,7 +61,7 @@ class Cleared:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Room:
+class Space:
     """What an entry may take, once everything that is not in use is removed."""
 
     limit_bytes: int | None
@@ -105,7 +107,7 @@ def make_room(root: Path, limit_bytes: int | None, needed_bytes: int, *, without
     """
     _sweep(root, KINDS)
     found = entries(root)
-    space = _room(root, limit_bytes, found, without)
+    space = _space(root, limit_bytes, found, without)
     if needed_bytes > space.available_bytes:
         return False
     most = space.available_bytes + space.in_use_bytes - needed_bytes
@@ -119,9 +121,9 @@ def make_room(root: Path, limit_bytes: int | None, needed_bytes: int, *, without
     return taken <= most
 
 
-def room(root: Path, limit_bytes: int | None, *, without: Path | None = None) -> Room:
+def find_space(root: Path, limit_bytes: int | None, *, without: Path | None = None) -> Space:
     """Return what there is room for at most; see `make_room` for the arguments."""
-    return _room(root, limit_bytes, entries(root), without)
+    return _space(root, limit_bytes, entries(root), without)
 
 
 def clear(
@@ -132,10 +134,14 @@ def clear(
     `older_than`: only what was last used longer ago than this before `now`.
     """
     _sweep(root, kinds)
-    latest = datetime.max.replace(tzinfo=UTC) if older_than is None else (now or datetime.now(UTC)) - older_than
+    now = now or datetime.now(UTC)
+
+    def old(last_used: datetime) -> bool:
+        return older_than is None or now - last_used > older_than
+
     removed, kept = [], []
     for entry in entries(root, kinds):
-        if entry.last_used > latest:
+        if not old(entry.last_used):
             continue
         reason = _remove(entry.folder)
         if reason is None:
@@ -144,8 +150,19 @@ def clear(
             kept.append(Kept(entry=entry, reason=reason))
     for kind in kinds:
         for path in children(root / kind):
-            _remove_lock(path, latest)
+            _remove_lock(path, old)
     return Cleared(removed=tuple(removed), kept=tuple(kept))
+
+
+def parse_age(text: str) -> timedelta:
+    """Return the time that `30d`, `12h` or `2w` stand for. Raises `InputError`."""
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip())
+    try:
+        if parts is not None:
+            return float(parts[1]) * UNITS[parts[2]]
+    except OverflowError:
+        pass
+    raise InputError(f"--older-than {text}: is not accepted; give hours, days or weeks, such as 12h, 30d or 4w")
 
 
 def _gigabytes_up(size_bytes: int) -> str:
@@ -155,10 +172,10 @@ def _gigabytes_up(size_bytes: int) -> str:
     return f"{math.ceil(gigabytes * 10**digits) / 10**digits:.{digits}f}"
 
 
-def _room(root: Path, limit_bytes: int | None, found: Sequence[Entry], without: Path | None) -> Room:
+def _space(root: Path, limit_bytes: int | None, found: Sequence[Entry], without: Path | None) -> Space:
     place = next(path for path in (root, *root.absolute().parents) if path.is_dir())
     in_use = [entry for entry in found if entry.state is State.IN_USE and entry.folder != without]
-    return Room(
+    return Space(
         limit_bytes=limit_bytes,
         in_use_bytes=sum(entry.reserved_bytes for entry in in_use),
         disk_bytes=sum(entry.disk_bytes for entry in found) + shutil.disk_usage(place).free,
@@ -175,7 +192,7 @@ def _remove(folder: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except BlockingIOError:
-        return "in use"
+        return "a process uses it"
     except OSError as error:
         return error.strerror or str(error)
     shutil.rmtree(removed, ignore_errors=True)
@@ -190,14 +207,14 @@ def _sweep(root: Path, kinds: Sequence[str]) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _remove_lock(path: Path, latest: datetime) -> None:
+def _remove_lock(path: Path, old: Callable[[datetime], bool]) -> None:
     """Delete the empty KEY.lock of an entry that is not there, unless somebody holds it."""
     name = _LOCK.fullmatch(path.name)
     if name is None or any(path.with_name(f"{name[1]}{ending}").exists() for ending in ("", PARTIAL)):
         return
     with contextlib.suppress(OSError):
         status = path.lstat()
-        if status.st_size == 0 and datetime.fromtimestamp(status.st_mtime, UTC) <= latest:
+        if status.st_size == 0 and old(datetime.fromtimestamp(status.st_mtime, UTC)):
             # Under the lock: filelock looks, once it holds one, whether the file is still there.
             with exclusive(path):
                 path.unlink()

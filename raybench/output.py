@@ -1,4 +1,4 @@
-"""What the commands print: a run, a plan, a ranking, a trial, models.
+"""What the commands print: a run, a plan, a ranking, a trial, models, the cache.
 
 In: a `Run` or what a command was given. Out: text on the terminal or in a file, and an exit status.
 """
@@ -14,14 +14,17 @@ from rich.console import Console
 from rich.text import Text
 
 from raybench.api import rank_source
+from raybench.cache import KINDS, cache_root, entries
 from raybench.doctor import can_run_quickstart, diagnose, render
 from raybench.errors import InputError
+from raybench.eviction import clear, parse_age
 from raybench.experiment import load_experiment
 from raybench.foreign import Kind, load_sources
 from raybench.manifest import check_belongs
 from raybench.plan import make_plan
 from raybench.records import ModelSpec
 from raybench.report.advice import notes, sentence
+from raybench.report.cache_views import cache_notes, cache_table, cleared_lines
 from raybench.report.tables import FORMATS, epochs_table, markdown_text, ranking_tables
 from raybench.report.views import models_table, plan_view, predictions_table, trials_table
 from raybench.results import load_history, read_trial
@@ -184,6 +187,29 @@ def print_predictions(run_dir: Path, trial_id: str, images: Sequence[Path]) -> N
 
     classifier = load_classifier(run_dir, find_trial(open_run(run_dir), trial_id))
     console().print(predictions_table(classifier.predict(images)))
+
+
+def print_cache() -> None:
+    """Print what lies in the cache folder."""
+    root = cache_root()
+    found = entries(root)
+    out = console()
+    if found:
+        out.print(cache_table(found))
+    _print_lines(out, cache_notes(found, root))
+
+
+def print_cleared(kind: str | None, older_than: str | None) -> None:
+    """Remove what no process uses from the cache folder, and print what that freed."""
+    root = cache_root()
+    age = None if older_than is None else parse_age(older_than)
+    cleared = clear(root, KINDS if kind is None else [kind], older_than=age)
+    _print_lines(console(), cleared_lines(cleared, root))
+
+
+def _print_lines(out: Console, lines: Sequence[str]) -> None:
+    for line in lines:
+        out.print(Text(line), soft_wrap=True)
 
 
 def print_checks(folder: Path) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.console import Console
@@ -23,10 +24,10 @@ from raybench.manifest import EXPERIMENT, MANIFEST, Manifest, check_belongs, rea
 from raybench.progress import Progress
 from raybench.records import Facts, Status, Trial
 from raybench.results import finished_trial_ids, load_results, match_trials
-from raybench.scheduling.tune import Settings, check_settings, run_trials
-from raybench.training import preflight
-from raybench.training.devices import find_devices
 from raybench.trials import expand
+
+if TYPE_CHECKING:
+    from raybench.scheduling.tune import Settings
 
 RUNS = Path("runs")
 """Folder of run directories, below the current one."""
@@ -140,7 +141,11 @@ def find_trial(run: Run, trial_id: str) -> Trial:
 
 def _settings(
     experiment: Experiment, label: str, num_cpus: int | None, num_gpus: int | None, address: str | None
-) -> Settings:
+) -> "Settings":
+    # Imported here, as below: ray and torch take seconds, and who reads a run needs neither.
+    from raybench.scheduling.tune import Settings, check_settings  # noqa: PLC0415
+    from raybench.training.devices import find_devices  # noqa: PLC0415
+
     settings = Settings(
         asha=experiment.asha_settings(),
         resources=experiment.resource_request(),
@@ -161,11 +166,13 @@ def _conduct(
     experiment: Experiment,
     label: str,
     directory: Path,
-    settings: Settings,
+    settings: "Settings",
     *,
     quiet: bool,
     retry_failed: bool = False,
 ) -> Run:
+    from raybench.scheduling.tune import run_trials  # noqa: PLC0415
+
     _check_writable(directory)
     console = Console(quiet=quiet)
     facts = preflight_with_status(experiment, label, console)
@@ -202,6 +209,8 @@ def _conduct(
 
 def preflight_with_status(experiment: Experiment, label: str, console: Console, *, warn: bool = True) -> Facts:
     """Run preflight, telling on the console what it reads and, under `warn`, what would mislead."""
+    from raybench.training import preflight  # noqa: PLC0415
+
     with console.status("Looking at data, models and weights") as status:
 
         def report(dataset: str, done: int, total: int) -> None:

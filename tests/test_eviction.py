@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raybench.cache import MARKER, Claim, State, create, entries, entry_folder, use
-from raybench.eviction import clear, make_room, room
+from raybench.eviction import clear, find_space, make_room
 from tests.test_cache import holder
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -117,8 +117,8 @@ def test_what_is_in_use_stays_and_nothing_goes_where_that_leaves_no_room(tmp_pat
     with claimed(entry_folder("images", key(1), tmp_path)):
         assert not make_room(tmp_path, 10 * BLOCK, 5 * BLOCK)
         assert numbers(tmp_path) == [1, 2]
-        assert room(tmp_path, 10 * BLOCK).available_bytes == BLOCK
-        assert room(tmp_path, 10 * BLOCK).in_use_bytes == 9 * BLOCK
+        assert find_space(tmp_path, 10 * BLOCK).available_bytes == BLOCK
+        assert find_space(tmp_path, 10 * BLOCK).in_use_bytes == 9 * BLOCK
     assert make_room(tmp_path, 10 * BLOCK, 10 * BLOCK)
     assert numbers(tmp_path) == []
 
@@ -163,7 +163,7 @@ def test_an_entry_that_another_process_uses_stays_until_that_is_killed(tmp_path:
     with holder(folder) as process:
         assert [entry.state for entry in entries(tmp_path)] == [State.IN_USE]
         assert not make_room(tmp_path, BLOCK, BLOCK)
-        assert [kept.reason for kept in clear(tmp_path).kept] == ["in use"]
+        assert [kept.reason for kept in clear(tmp_path).kept] == ["a process uses it"]
         process.kill()
         process.wait()
         assert [entry.state for entry in entries(tmp_path)] == [State.WHOLE]
@@ -224,7 +224,7 @@ def test_clear_removes_all_that_nobody_uses_and_says_what_it_left(tmp_path: Path
         cleared = clear(tmp_path)
     assert sorted(entry.key for entry in cleared.removed) == [key(1), key(2)]
     assert cleared.freed_bytes == 5 * BLOCK + 2 * MARKER_BYTES
-    assert [(kept.entry.key, kept.reason) for kept in cleared.kept] == [(key(3), "in use")]
+    assert [(kept.entry.key, kept.reason) for kept in cleared.kept] == [(key(3), "a process uses it")]
     assert numbers(tmp_path) == [3]
 
 
@@ -242,7 +242,7 @@ def test_clear_leaves_what_is_being_made_and_takes_what_was_interrupted(tmp_path
     partial = entry_folder("images", f"{key(1)}.partial", tmp_path)
     lock = partial.with_name(f"{key(1)}.lock")
     with create(partial), FileLock(lock):
-        assert [kept.reason for kept in clear(tmp_path).kept] == ["in use"]
+        assert [kept.reason for kept in clear(tmp_path).kept] == ["a process uses it"]
         assert partial.exists()
         assert lock.exists()
     assert [entry.state for entry in clear(tmp_path).removed] == [State.PARTIAL]

@@ -30,7 +30,7 @@ from filelock import FileLock
 
 from raybench.cache import PARTIAL, Claim, cache_root, create, discard, entry_folder, use
 from raybench.errors import DataError
-from raybench.eviction import make_room, room
+from raybench.eviction import find_space, make_room
 from raybench.training.decoding import DECODING_VERSION, decode
 from raybench.training.listing import SplitListing
 
@@ -129,6 +129,11 @@ def cached_images(
     return cached
 
 
+def images_bytes(splits: Mapping[str, SplitListing], image_size: int) -> int:
+    """Return what the decoded images of these splits take on disk."""
+    return sum(len(split.names) for split in splits.values()) * image_size * image_size * _CHANNELS
+
+
 def bad_image(split: str, name: str, reason: str) -> DataError:
     """Return the error for one image that cannot be decoded."""
     return DataError(f"{name} ({split} split) cannot be read: {reason}; repair or remove it, or set on_bad_image: skip")
@@ -210,13 +215,12 @@ class _Build:
 
     def _reserve(self) -> None:
         """Give the files their length, and room on the disk where they grow into it."""
-        lengths = {name: len(split.names) * self.image_bytes for name, split in self.splits.items()}
-        for name, length in lengths.items():
+        for name, split in self.splits.items():
             with _opened(self.partial / f"{name}.u8") as pixels:
-                pixels.truncate(length)
-        needed = sum(lengths.values())
+                pixels.truncate(len(split.names) * self.image_bytes)
+        needed = images_bytes(self.splits, self.image_size)
         if not make_room(self.root, self.limit_bytes, needed, without=self.partial):
-            space = room(self.root, self.limit_bytes, without=self.partial)
+            space = find_space(self.root, self.limit_bytes, without=self.partial)
             raise DataError(f"{space.shortage('its decoded images', needed)}, or a smaller image_size")
 
     def _finish(self, skipped: Mapping[str, list[Skipped]]) -> None:

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
+from raybench.cache import cache_root
 from raybench.errors import DataError, ExperimentError, ModelError, RaybenchError, WeightsError
+from raybench.eviction import Space, make_room
 from raybench.experiment import Experiment
 from raybench.records import DatasetFacts, Facts, ModelSpec, WeightsFacts
 from raybench.training.data import ImageData, ListedDataset, decode_images, list_dataset
 from raybench.training.freezing import freeze
+from raybench.training.image_cache import images_bytes
 from raybench.training.models import build_network, weights_facts
 from raybench.trials import dataset_spec, expand, model_specs, strategies_of
 
@@ -44,10 +47,12 @@ def check(experiment: Experiment, label: str, report: Report | None = None) -> F
     facts = replace(facts, weights=_weights(experiment, label, facts.datasets))
     with _named(label):
         expand(experiment, facts)
+        _check_cache_limit(experiment, listed)
     decoded = {}  # held to the end: no dataset of an experiment makes room for another one of it
     for index, (name, each) in enumerate(listed.items()):
         with _named(f"{label}: datasets[{index}]"):
             decoded[name] = _decoded(each, experiment.cache_limit_bytes, report)
+    make_room(cache_root(), experiment.cache_limit_bytes, 0)
     facts = replace(facts, datasets={name: images.facts(name) for name, images in decoded.items()})
     with _named(label):
         expand(experiment, facts)  # once more: where unreadable images are left out, sizes may be above what is there
@@ -70,6 +75,14 @@ def _weights(experiment: Experiment, label: str, datasets: Mapping[str, DatasetF
         with _named(f"{label}: strategies"):
             _check_layers(experiment, model, datasets)
     return weights
+
+
+def _check_cache_limit(experiment: Experiment, listed: Mapping[str, ListedDataset]) -> None:
+    """Find out before hours of decoding whether all that is to be decoded may lie in the cache."""
+    needed = sum(images_bytes(each.splits, each.spec.image_size) for each in listed.values())
+    space = Space(limit_bytes=experiment.cache_limit_bytes, in_use_bytes=0, disk_bytes=experiment.cache_limit_bytes)
+    if needed > space.available_bytes:
+        raise DataError(f"{space.shortage('the decoded images', needed)}, or a smaller image_size")
 
 
 def _decoded(listed: ListedDataset, limit_bytes: int, report: Report | None) -> ImageData:
