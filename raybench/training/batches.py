@@ -2,11 +2,11 @@
 
 In: a split's uint8 images and labels, and a `Network`. Out: tensors on the device, ready for the model.
 Everything random is a function of seed and epoch, so that a resumed trial sees what it would have seen.
+No worker process: batches are made where they are used, from decoded images that all trials of a machine share.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from raybench.seeding import derive
-from raybench.training.augment import augment, to_float
+from raybench.training.augment import augment, crops
 from raybench.training.data import ImageSplit
-from raybench.training.network import normalised
+from raybench.training.pixels import PixelSource, pixel_source, to_device, to_model
 
 EVALUATION_BATCH = 256
 """Images a forward pass without gradients takes at once."""
@@ -38,28 +38,41 @@ class Preparation:
 
     def evaluation(self, images: npt.NDArray[np.uint8]) -> Tensor:
         """Return [b, S, S, 3] uint8 images as a normalised float32 tensor [b, 3, S, S]."""
-        return self._laid_out(normalised(to_float(self._moved(images)), self.mean, self.std))
+        return self.finished(to_device(torch.from_numpy(np.ascontiguousarray(images)), self.device))
 
-    def training(self, images: npt.NDArray[np.uint8], generator: torch.Generator) -> Tensor:
-        """Return the images augmented with randomness from `generator`, then normalised."""
-        if self.policy == "none":
-            return self.evaluation(images)
-        return self._laid_out(normalised(augment(self._moved(images), self.policy, generator), self.mean, self.std))
+    def finished(self, pixels: Tensor) -> Tensor:
+        """Return uint8 images [b, S, S, 3] on the device, augmented or not, as `evaluation`."""
+        return to_model(pixels, self.mean, self.std, channels_last=self.channels_last)
 
     def generator(self, epoch: int) -> torch.Generator:
-        """Return the source of an epoch's augmentation."""
-        generator = torch.Generator(device=self.device)
-        generator.manual_seed(derive(self.seed, "augmentation", epoch))
-        return generator
+        """Return the source of an epoch's augmentation: on the CPU, so that every device draws the same."""
+        return torch.Generator().manual_seed(derive(self.seed, "augmentation", epoch))
 
-    def _laid_out(self, images: Tensor) -> Tensor:
-        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
-    def _moved(self, images: npt.NDArray[np.uint8]) -> Tensor:
-        batch = torch.from_numpy(np.ascontiguousarray(images))
-        if self.device.type == "cuda":
-            return batch.pin_memory().to(self.device, non_blocking=True)
-        return batch
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingImages:
+    """A trial's training subset, of which every epoch makes batches."""
+
+    source: PixelSource
+    image_size: int
+    """Side S of what the model takes; the images of the source are larger where crops are read from them."""
+    preparation: Preparation
+
+    def batch(self, places: npt.NDArray[np.int64], generator: torch.Generator) -> Tensor:
+        """Return the images at these places of the subset, augmented, as a normalised float32 tensor [b, 3, S, S]."""
+        preparation = self.preparation
+        pixels = augment(self.source.take(places), preparation.policy, generator, image_size=self.image_size)
+        return preparation.finished(pixels)
+
+
+def training_images(split: ImageSplit, subset: npt.NDArray[np.int64], preparation: Preparation) -> TrainingImages:
+    """Return the images of a split that a trial trains on, read from their larger version where its policy crops."""
+    images = split.images if split.base is None or not crops(preparation.policy) else split.base
+    return TrainingImages(
+        source=pixel_source(images, preparation.device, subset),
+        image_size=split.images.shape[1],
+        preparation=preparation,
+    )
 
 
 def training_order(images: int, batch_size: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
@@ -82,9 +95,8 @@ def forward_all(
     positions: npt.NDArray[np.int64] | None = None,
 ) -> Tensor:
     """Return the module's outputs for a split, or for some of its images, in order, on the device: shape [n, ...]."""
-    images = len(split.labels) if positions is None else len(positions)
-    outputs = []
-    for start in range(0, images, EVALUATION_BATCH):
-        chosen: Any = slice(start, start + EVALUATION_BATCH)
-        outputs.append(module(preparation.evaluation(split.images[chosen if positions is None else positions[chosen]])))
-    return torch.cat(outputs)
+    source = pixel_source(split.images, preparation.device, positions)
+    starts = range(0, len(source), EVALUATION_BATCH)
+    return torch.cat(
+        [module(preparation.finished(source.between(start, start + EVALUATION_BATCH))) for start in starts]
+    )

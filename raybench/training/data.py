@@ -48,6 +48,8 @@ class ImageSplit:
     """[n], indices into the classes."""
     names: tuple[str, ...]
     """Relative path of each image, or `train/17` for what has no file."""
+    base: npt.NDArray[np.uint8] | None = None
+    """[n, B, B, 3]: the same images larger, which random crops are read from; None where nothing crops."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,6 +66,8 @@ class ImageData:
     """None where the source has no test split."""
     fingerprint: str
     """Hash of names, sizes and labels in each split, image size and split rule; skipped images do not count."""
+    content: str
+    """Key of the decoded images: changes where an image does."""
     warnings: tuple[str, ...] = field(default=())
     skipped: tuple[str, ...] = field(default=())
     """Names of unreadable images that were left out."""
@@ -177,6 +181,7 @@ def _image_data(listed: ListedDataset, cached: CachedImages) -> ImageData:
         val=decoded["val"],
         test=decoded.get("test"),
         fingerprint=_fingerprint(readable, spec.image_size),
+        content=cached.key,
         warnings=(*listed.warnings, *_warnings(classes, decoded, cached, skipped)),
         skipped=skipped,
         claim=cached.claim,

@@ -1,10 +1,9 @@
-"""One phase in progress: what learns, its optimizer, and the features of a frozen backbone.
+"""One phase in progress: what learns, its optimizer, and where its batches come from.
 
-In: a `Network`, a `Phase` and the `Task` that all phases of a trial share. Out: the loss and accuracy
-of one pass over the training subset, or over the val split.
+In: a `Network`, a `Phase`, the `Task` that all phases of a trial share, and the features of a backbone that this phase
+leaves as it is. Out: the loss and accuracy of one pass over the training subset, or over the val split.
 """
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from raybench.records import Phase
-from raybench.training.batches import Preparation, forward_all, training_order
+from raybench.training.batches import Preparation, TrainingImages, forward_all, training_images, training_order
 from raybench.training.data import ImageSplit
-from raybench.training.freezing import freeze, set_training_mode, split_at_head
+from raybench.training.features import FeatureSource, FrozenFeatures
+from raybench.training.freezing import freeze, set_training_mode
 from raybench.training.network import Network
 from raybench.training.optimization import build_optimizer
 
@@ -48,9 +48,18 @@ class PassResult:
 
 
 class PhaseRun:
-    """One phase of a trial. Deterministic: all randomness follows from the seed and the epoch."""
+    """One phase of a trial. Deterministic: all randomness follows from the seed and the epoch.
 
-    def __init__(self, network: Network, phase: Phase, task: Task) -> None:
+    Args:
+        network: what learns.
+        phase: how.
+        task: what from.
+        features: of the network's backbone, where the phase trains the head alone: then images that are the same in
+            every epoch are pushed through the backbone once, by whoever needs them first, and others without gradients.
+
+    """
+
+    def __init__(self, network: Network, phase: Phase, task: Task, features: FrozenFeatures | None = None) -> None:
         self._network = network
         self._phase = phase
         self._task = task
@@ -58,38 +67,48 @@ class PhaseRun:
         self.optimizer = build_optimizer(phase, freeze(network, phase.train))
         self._labels = torch.from_numpy(task.train.labels[task.subset]).to(self._device)
         self._val_labels = torch.from_numpy(task.val.labels).to(self._device)
-        self._backbone = split_at_head(network) if phase.train == "head" else None
-        self._features: Tensor | None = None
-        self._val_features: Tensor | None = None
+        self._images: TrainingImages | None = None
+        self._features: FeatureSource | None = None
+        self._val_features: FeatureSource | None = None
+        self._backbone = features.backbone if features else None
+        if features is None or task.preparation.policy != "none":
+            self._images = training_images(task.train, task.subset, task.preparation)
         self.feature_seconds = 0.0
-        """Time of the frozen backbone's pass over the training and val images."""
+        """What the backbone takes for this trial's own images, whether they were computed now or found."""
+        if features is not None:
+            self._read(features)
 
     def train_epoch(self, epoch: int, learning_rate: float) -> PassResult:
         """Train on every image of the subset once. `epoch` counts over all phases, from 1."""
-        self._extract_features()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         set_training_mode(self._network, self._phase.train)
         augmentation = self._task.preparation.generator(epoch)
-        total_loss = torch.zeros((), dtype=torch.float64, device=self._device)
-        correct = torch.zeros((), dtype=torch.int64, device=self._device)
-        images = len(self._labels)
-        for positions in training_order(images, self._task.batch_size, self._task.preparation.seed, epoch):
-            labels = self._labels[torch.from_numpy(positions).to(self._device)]
+        losses, predicted = [], []
+        batches = training_order(len(self._labels), self._task.batch_size, self._task.preparation.seed, epoch)
+        order = torch.from_numpy(np.concatenate(batches)).to(self._device)
+        labels = self._labels[order]
+        sizes = [len(positions) for positions in batches]
+        for positions, wanted in zip(batches, labels.split(sizes), strict=True):
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast():
                 logits = self._training_logits(positions, augmentation)
             loss = functional.cross_entropy(
                 logits.float(),
-                labels,
+                wanted,
                 weight=self._task.class_weights,
                 label_smoothing=self._task.label_smoothing,
             )
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-            total_loss += loss.detach().double() * len(positions)
-            correct += (logits.detach().argmax(dim=1) == labels).sum()
-        return PassResult(loss=(total_loss / images).item(), accuracy=(correct / images).item())
+            # Read at the end: each look at a number waits for the device.
+            losses.append(loss.detach())
+            predicted.append(logits.detach().argmax(dim=1))
+        shares = torch.tensor(sizes, dtype=torch.float64, device=self._device) / len(labels)
+        return PassResult(
+            loss=(torch.stack(losses).double() * shares).sum().item(),
+            accuracy=(torch.cat(predicted) == labels).double().mean().item(),
+        )
 
     @torch.no_grad()
     def validate(self) -> PassResult:
@@ -97,7 +116,7 @@ class PhaseRun:
         self._network.module.eval()
         with self._autocast():
             if self._val_features is not None:
-                logits = self._network.head(self._val_features)
+                logits = self._network.head(self._val_features.all())
             else:
                 logits = forward_all(self._network.module, self._task.val, self._task.preparation)
         loss = functional.cross_entropy(logits.double(), self._val_labels)
@@ -109,30 +128,31 @@ class PhaseRun:
         self.optimizer.load_state_dict(state)
 
     def _training_logits(self, positions: npt.NDArray[np.int64], augmentation: torch.Generator) -> Tensor:
-        logits: Tensor
+        seen: Tensor
         if self._features is not None:
-            logits = self._network.head(self._features[torch.from_numpy(positions).to(self._device)])
+            seen = self._features.take(torch.from_numpy(positions))
+        elif self._images is None:
+            raise AssertionError("images or features are there from the beginning")
         else:
-            batch = self._task.preparation.training(self._task.train.images[self._task.subset[positions]], augmentation)
-            # A frozen backbone runs forward only: `split_at_head` keeps no gradients.
-            logits = (
-                self._network.module(batch) if self._backbone is None else self._network.head(self._backbone(batch))
-            )
+            seen = self._images.batch(positions, augmentation)
+            if self._backbone is None:
+                logits: Tensor = self._network.module(seen)
+                return logits
+            seen = self._backbone(seen)
+        logits = self._network.head(seen)
         return logits
 
-    def _extract_features(self) -> None:
-        """Push each image through the frozen backbone once; augmentation makes every training image new instead."""
-        if self._backbone is None or self._val_features is not None:
-            return
-        self._network.module.eval()
-        started = time.perf_counter()
-        with self._autocast():
-            self._val_features = forward_all(self._backbone, self._task.val, self._task.preparation)
-            if self._task.preparation.policy == "none":
-                self._features = forward_all(
-                    self._backbone, self._task.train, self._task.preparation, self._task.subset
-                )
-        self.feature_seconds = time.perf_counter() - started
+    def _read(self, features: FrozenFeatures) -> None:
+        """Have the features of all images that no augmentation changes."""
+        task = self._task
+        if self._images is None:
+            features.fill({"train": task.subset, "val": None})
+            self._features = features.source("train", task.subset)
+        else:
+            features.fill({"val": None})
+        self._val_features = features.source("val")
+        images = len(task.val) + (0 if self._features is None else len(task.subset))
+        self.feature_seconds = images * features.seconds_per_image
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._task.bfloat16)
