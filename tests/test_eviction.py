@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raybench.cache import MARKER, Claim, State, create, entries, entry_folder, use
-from raybench.eviction import clear, find_space, make_room
+from raybench.errors import InputError
+from raybench.eviction import clear, find_space, make_room, parse_age
 from tests.test_cache import holder
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -330,3 +331,21 @@ def test_room_is_made_exactly_where_what_is_in_use_leaves_it(
             assert after == sorted(before)
         for claim in claims:
             claim.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "age"), [("12h", timedelta(hours=12)), ("30d", timedelta(days=30)), (" 1.5 w", timedelta(days=10.5))]
+)
+def test_an_age_is_a_number_and_a_unit(text: str, age: timedelta) -> None:
+    assert parse_age(text) == age
+
+
+@pytest.mark.parametrize("text", ["", "30", "d", "-1d", "1e9d", "30 days", "999999999999d"])
+def test_anything_else_is_no_age(text: str) -> None:
+    with pytest.raises(InputError, match="such as 12h, 30d or 4w"):
+        parse_age(text)
+
+
+def test_an_age_from_before_the_calendar_finds_nothing_that_old(tmp_path: Path) -> None:
+    make(tmp_path, 1)
+    assert clear(tmp_path, older_than=timedelta(days=900_000)).removed == ()

@@ -61,6 +61,17 @@ def test_neither_torch_nor_ray_is_loaded_before_it_is_needed(code: str) -> None:
     )
 
 
+READERS = {
+    "cache show": INVOKE.format(["cache", "show"]),
+    "rank": INVOKE.format(["rank", str(Path(__file__).parent / "data" / "alexnet_vs_resnet_history.csv")]),
+}
+
+
+@pytest.mark.parametrize("code", READERS.values(), ids=READERS)
+def test_neither_torch_nor_ray_is_loaded_where_nothing_is_trained(code: str) -> None:
+    assert python(f"{code}; import sys; print({{'torch', 'torchvision', 'ray'}} & set(sys.modules))") == "set()"
+
+
 def test_help_answers_at_once() -> None:
     command = [str(Path(sys.executable).with_name("raybench")), "--help"]
     assert min(seconds_of(command) for _ in range(ATTEMPTS)) < HELP_SECONDS

@@ -177,6 +177,12 @@ COMMANDS = {
     "model on images that are too small": Command(
         arguments=("models", "alexnet", "--image-size", "32"), says=("alexnet", "32", "63")
     ),
+    "age without a unit": Command(
+        arguments=("cache", "clear", "--older-than", "30"), says=("--older-than 30", "30d", "4w")
+    ),
+    "age beyond all time": Command(
+        arguments=("cache", "clear", "--older-than", "99999999999w"), says=("--older-than 99999999999w", "30d")
+    ),
     "init on nothing": Command(arguments=("init", "gone"), says=("gone: no such folder", "train/CLASS/IMAGE")),
     "init on a file that is there": Command(
         arguments=("init", "images", "--output", "experiment.yaml"), says=("experiment.yaml: is there already",)
@@ -215,6 +221,7 @@ USAGE = {
     "unknown option": (("run", "--run-dri", "x"), ("--run-dri", "--run-dir")),
     "unknown command": (("runn",), ("runn",)),
     "missing argument": (("rank",), ("SOURCE",)),
+    "unknown kind of cache entries": (("cache", "clear", "--kind", "weights"), ("--kind", "images", "features")),
     "cores that are no number": (("run", "--num-cpus", "two"), ("--num-cpus", "integer")),
 }
 

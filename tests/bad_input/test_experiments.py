@@ -185,6 +185,10 @@ DATA = {
     "dataset callable that returns nothing": Case(
         lines=(CALLABLE,), make=module("def make(): pass"), says=("datasets[0]", "NoneType without 'train'", "pairs")
     ),
+    "more images than the cache may hold": Case(
+        lines=("cache_limit_gb: 0.00001",),
+        says=("the decoded images take 61.4 kB", "cache_limit_gb: 1e-05", "give 0.000062 or more"),
+    ),
     "one set of files under two names": Case(
         lines=(
             "datasets: [{name: a, source: 'imagefolder:images'}, {name: b, source: 'imagefolder:./images'}]",
