@@ -6,7 +6,7 @@ belongs to the backbone.
 """
 
 import difflib
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -41,12 +41,38 @@ def set_training_mode(network: Network, train: str | tuple[str, ...]) -> None:
         module.train()
 
 
-def split_at_head(network: Network) -> Callable[[Tensor], Tensor] | None:
-    """Return a function from normalised images [b, 3, s, s] to what the head sees [b, d], or None.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Backbone:
+    """A network's backbone: normalised images [b, 3, s, s] -> what the head sees, [b, d].
 
-    The head applied to it equals the full forward pass in eval mode. The function runs the backbone in eval mode
-    without gradients and leaves the modes as they were. None where that cannot be: the head is a convolution, is
-    called more than once, or something comes after it.
+    It runs in eval mode and without gradients, and leaves the network's modes as they were.
+    """
+
+    network: Network
+    probe: Tensor
+    """What it makes of two fixed images, [2, d]: another network, or other code, makes something else of them."""
+
+    @property
+    def width(self) -> int:
+        """Numbers d that the head sees of an image."""
+        return self.probe.shape[1]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return what the head sees of the images."""
+        seen: list[Tensor] = []
+
+        def record(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            seen.append(args[0])
+
+        with self.network.head.register_forward_pre_hook(record):
+            _in_eval_mode(self.network.module, images)
+        return seen[0].detach()
+
+
+def split_at_head(network: Network) -> Backbone | None:
+    """Return the network's backbone, such that the head applied to it equals the full forward pass in eval mode.
+
+    None where that cannot be: the head is a convolution, is called more than once, or something comes after it.
     """
     if not isinstance(network.head, nn.Linear):
         return None
@@ -57,25 +83,14 @@ def split_at_head(network: Network) -> Callable[[Tensor], Tensor] | None:
         inputs.append(args[0])
         outputs.append(output)
 
+    first = next(network.module.parameters())
+    images = torch.randn(2, 3, network.image_size, network.image_size, generator=torch.Generator().manual_seed(0))
     with network.head.register_forward_hook(record), torch.random.fork_rng(devices=[]):
-        first = next(network.module.parameters())
-        images = torch.zeros(2, 3, network.image_size, network.image_size, device=first.device, dtype=first.dtype)
-        scores = _in_eval_mode(network.module, images)
+        scores = _in_eval_mode(network.module, images.to(first.device, first.dtype))
     head_is_last = len(outputs) == 1 and scores is outputs[0]
     if not head_is_last or inputs[0].dim() != 2:  # noqa: PLR2004 (images and features)
         return None
-    return lambda images: _head_input(network, images)
-
-
-def _head_input(network: Network, images: Tensor) -> Tensor:
-    seen: list[Tensor] = []
-
-    def record(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-        seen.append(args[0])
-
-    with network.head.register_forward_pre_hook(record):
-        _in_eval_mode(network.module, images)
-    return seen[0].detach()
+    return Backbone(network=network, probe=inputs[0].detach())
 
 
 def _in_eval_mode(module: nn.Module, images: Tensor) -> Tensor:
