@@ -116,7 +116,7 @@ def make_room(root: Path, limit_bytes: int | None, needed_bytes: int, *, without
     for entry in reversed(others):
         if taken <= most:
             break
-        if entry.state is not State.IN_USE and _remove(entry.folder) is None:
+        if entry.state is not State.IN_USE and remove(entry.folder) is None:
             taken -= entry.reserved_bytes
     return taken <= most
 
@@ -143,7 +143,7 @@ def clear(
     for entry in entries(root, kinds):
         if not old(entry.last_used):
             continue
-        reason = _remove(entry.folder)
+        reason = remove(entry.folder)
         if reason is None:
             removed.append(entry)
         else:
@@ -152,6 +152,23 @@ def clear(
         for path in children(root / kind):
             _remove_lock(path, old)
     return Cleared(removed=tuple(removed), kept=tuple(kept))
+
+
+def remove(folder: Path) -> str | None:
+    """Remove an entry unless a process uses it, this one included; return why it was left, None where it is gone."""
+    try:
+        with exclusive(folder / MARKER) as descriptor:
+            if not is_marker(folder, descriptor):
+                return "it was made anew just now"
+            removed = take_away(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except BlockingIOError:
+        return "a process uses it"
+    except OSError as error:
+        return error.strerror or str(error)
+    shutil.rmtree(removed, ignore_errors=True)
+    return None
 
 
 def parse_age(text: str) -> timedelta:
@@ -180,23 +197,6 @@ def _space(root: Path, limit_bytes: int | None, found: Sequence[Entry], without:
         in_use_bytes=sum(entry.reserved_bytes for entry in in_use),
         disk_bytes=sum(entry.disk_bytes for entry in found) + shutil.disk_usage(place).free,
     )
-
-
-def _remove(folder: Path) -> str | None:
-    """Remove an entry unless it is in use; return why it was left, None where it is gone."""
-    try:
-        with exclusive(folder / MARKER) as descriptor:
-            if not is_marker(folder, descriptor):
-                return "it was made anew just now"
-            removed = take_away(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except BlockingIOError:
-        return "a process uses it"
-    except OSError as error:
-        return error.strerror or str(error)
-    shutil.rmtree(removed, ignore_errors=True)
-    return None
 
 
 def _sweep(root: Path, kinds: Sequence[str]) -> None:

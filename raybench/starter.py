@@ -154,6 +154,7 @@ def draft(name: str, path: Path, sightings: list[Sighting]) -> str:
     lines += [
         "scheduler: {asha: {grace_period: 5, reduction_factor: 3}}   # stops what falls behind; or: none",
         "# price_per_hour_usd: {local: 0.40}                         # of this machine; without it, cost stays unknown",
+        "# cache_limit_gb: 50                                        # of disk, for decoded images and features",
     ]
     return "\n".join(lines) + "\n"
 

@@ -65,10 +65,9 @@ def _entries(count: int) -> str:
 def _what(entry: Entry) -> str:
     """Return what an entry says of itself, or the beginning of its key."""
     description = entry.description or {}
-    words = [description[name] for name in ("dataset", "model", "weights", "precision") if description.get(name)]
-    counts = [
-        f"{description[name]} {unit}"
-        for name, unit in (("images", "images"), ("image_size", "px"))
-        if name in description
-    ]
-    return ", ".join(safe_text(word) for word in [*words, *counts]) or f"{MISSING} ({entry.key[:12]})"
+    words = [description.get(name) for name in ("dataset", "model", "weights", "precision")]
+    said = [safe_text(word) for word in words if isinstance(word, str) and word]
+    for name, unit in (("images", "images"), ("image_size", "px")):
+        if isinstance(description.get(name), int):
+            said.append(f"{description[name]} {unit}")
+    return ", ".join(said) or f"{MISSING} ({entry.key[:12]})"

@@ -46,6 +46,12 @@ def test_an_entry_that_says_nothing_of_itself_shows_its_key() -> None:
     assert "- (0123456789ab)" in shown(entry())[1]
 
 
+def test_features_show_what_they_were_made_of_and_no_hashes() -> None:
+    line = shown(entry(dataset="photos", model="resnet18", images="0a1b2c", image_size=64, precision="float32"))[1]
+    assert "photos, resnet18, float32, 64 px" in line
+    assert "0a1b2c" not in line
+
+
 def test_names_are_shown_as_text_not_as_markup_or_control_characters() -> None:
     assert "[red]a\\b, 3 images" in shown(entry(dataset="[red]a\\b", images=3))[1]
     assert "a?[2Jb" in shown(entry(dataset="a\x1b[2Jb"))[1]
