@@ -21,11 +21,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from raybench.cache import cache_root
 from raybench.cost import add_cost
 from raybench.records import Allocation, DatasetSpec, EpochRecord, Status, Trial, TrialResult
 from raybench.results import Predictions, read_trial, write_trial
+from raybench.training.augment import crops
 from raybench.training.checkpoint import FIRST_INTERVAL_SECONDS, Checkpointer, state_path, weights_path
 from raybench.training.data import ImageData, load_images
+from raybench.training.feature_cache import FeatureCache
 from raybench.training.loop import Finished, Training
 from raybench.training.memory import PeakMemory
 from raybench.training.weight_files import WeightCard, write_weights
@@ -54,8 +57,9 @@ def run(
     started_at, started = datetime.now(UTC), time.perf_counter()
     device = prepare_process(trial, allocation)
     memory = PeakMemory(device)
-    images = _images(trial.dataset, allocation.cache_limit_bytes)
-    training = Training(trial, images, device=device, tuning=allocation.tuning)
+    images = _images(trial.dataset, crops(trial.strategy.augmentation), allocation.cache_limit_bytes)
+    cache = FeatureCache(root=cache_root(), limit_bytes=allocation.cache_limit_bytes)
+    training = Training(trial, images, device=device, tuning=allocation.tuning, cache=cache)
     checkpointer = Checkpointer(state_path(run_dir, trial.trial_id), checkpoint_seconds)
     state = checkpointer.load()
     if state is not None:
@@ -106,9 +110,9 @@ def prepare_process(trial: Trial, allocation: Allocation) -> torch.device:
 
 
 @lru_cache(maxsize=4)
-def _images(spec: DatasetSpec, cache_limit_bytes: int | None) -> ImageData:
+def _images(spec: DatasetSpec, with_base: bool, cache_limit_bytes: int | None) -> ImageData:  # noqa: FBT001 - a key
     """Open a dataset once a process: trials follow one another in it."""
-    return load_images(spec, limit_bytes=cache_limit_bytes)
+    return load_images(spec, with_base=with_base, limit_bytes=cache_limit_bytes)
 
 
 def _result(trial: Trial, training: Training, finished: Finished, *, status: Status) -> TrialResult:

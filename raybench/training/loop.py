@@ -21,7 +21,9 @@ from raybench.records import EpochRecord, Phase, Trial, Tuning
 from raybench.seeding import derive
 from raybench.training.backbone import backbone_changes
 from raybench.training.batches import Preparation, forward_all
-from raybench.training.data import ImageData
+from raybench.training.data import ImageData, ImageSplit
+from raybench.training.feature_cache import FeatureCache
+from raybench.training.features import FrozenFeatures, frozen_features
 from raybench.training.metrics import Scores, score
 from raybench.training.models import build_network
 from raybench.training.network import Network
@@ -78,10 +80,19 @@ class Training:
         images: the decoded dataset.
         device: where to compute.
         tuning: how to compute there; None: the usual choice for the device.
+        cache: where features of frozen backbones are kept for other trials; None: in memory, for this one alone.
 
     """
 
-    def __init__(self, trial: Trial, images: ImageData, *, device: torch.device, tuning: Tuning | None = None) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        images: ImageData,
+        *,
+        device: torch.device,
+        tuning: Tuning | None = None,
+        cache: FeatureCache | None = None,
+    ) -> None:
         self.trial = trial
         self.images = images
         self.device = device
@@ -101,6 +112,9 @@ class Training:
         self._best_weights: dict[str, Tensor] = {}
         self._saved_optimizer: dict[str, Any] | None = None
         self._phase: PhaseRun | None = None
+        self._cache = cache
+        self._features: dict[int, FrozenFeatures | None] = {}
+        """Of each backbone that a phase leaves as it is, by the number of phases that trained it before."""
 
     def __iter__(self) -> Iterator[EpochRecord]:
         """Train until the last epoch of the last phase, or until patience ends that phase."""
@@ -141,9 +155,7 @@ class Training:
         best = self.history[self.progress.best_epoch - 1]
         if self.images.test is None:
             return Finished(best=best, scores=None, predictions=None, weights=weights)
-        self.network.module.eval()
-        logits = forward_all(self.network.module, self.images.test, self._task.preparation).float()
-        logs = functional.log_softmax(logits, dim=1)
+        logs = functional.log_softmax(self._logits(self.images.test, best), dim=1)
         labels = self.images.test.labels
         of_label = logs.double().cpu().numpy()[np.arange(len(labels)), labels]
         probabilities = logs.exp().cpu().numpy()
@@ -155,20 +167,21 @@ class Training:
         if self._phase is None:
             if phase.train != "head":
                 backbone_changes(self.network)
-            self._phase = PhaseRun(self.network, phase, self._task)
+            self._phase = PhaseRun(self.network, phase, self._task, self._frozen_features(self.progress.phase))
             if self._saved_optimizer is not None:
                 self._phase.load_optimizer(self._saved_optimizer)
                 self._saved_optimizer = None
         progress = self.progress
         progress.epoch += 1
         rate = learning_rate_at(phase, progress.phase_epoch)
-        started = time.perf_counter()
+        # Charged as if computed for this trial alone, in the epoch that needs them first: a hit must change no cost.
+        feature_seconds = self._phase.feature_seconds if self._needs_new_features() else 0.0
+        progress.feature_seconds += feature_seconds
+        started = time.perf_counter() - feature_seconds
         # Dropout draws from the global generator: seeded by the epoch, and given back as it was.
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(derive(self.trial.seed, "dropout", progress.epoch))
             trained = self._phase.train_epoch(progress.epoch, rate)
-        if progress.phase_epoch == 0:
-            progress.feature_seconds += self._phase.feature_seconds
         train_seconds = time.perf_counter() - started
         val = self._phase.validate()
         if not (math.isfinite(trained.loss) and math.isfinite(val.loss)):
@@ -190,6 +203,41 @@ class Training:
         )
         self._account(record)
         return record
+
+    def _needs_new_features(self) -> bool:
+        """Whether this is the first epoch that trains the head on a backbone that was trained, or built, before it."""
+        first, phases = self.progress.phase, self.trial.strategy.phases
+        return self.progress.phase_epoch == 0 and (first == 0 or phases[first - 1].train != "head")
+
+    def _frozen_features(self, phase: int) -> FrozenFeatures | None:
+        """Return the features of the backbone that a phase leaves as it is; None where it trains it."""
+        phases = self.trial.strategy.phases
+        if phases[phase].train != "head":
+            return None
+        trained = sum(earlier.train != "head" for earlier in phases[:phase])
+        if trained not in self._features:
+            self._features[trained] = frozen_features(
+                self.network,
+                self.images,
+                self._task.preparation,
+                bfloat16=self._task.bfloat16,
+                dataset=self.trial.dataset.name,
+                # Nobody else has a backbone that this trial has trained.
+                cache=None if trained else self._cache,
+            )
+        return self._features[trained]
+
+    @torch.no_grad()
+    def _logits(self, split: ImageSplit, best: EpochRecord) -> Tensor:
+        """Return the network's scores of the test split, [n, classes]; its backbone is that of the best epoch."""
+        features = self._frozen_features(best.phase - 1)
+        self.network.module.eval()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._task.bfloat16):
+            if features is None:
+                return forward_all(self.network.module, split, self._task.preparation).float()
+            features.fill({"test": None})
+            scores: Tensor = self.network.head(features.source("test").all())
+            return scores.float()
 
     def _account(self, record: EpochRecord) -> None:
         progress = self.progress

@@ -89,7 +89,7 @@ class PhaseRun:
         order = torch.from_numpy(np.concatenate(batches)).to(self._device)
         labels = self._labels[order]
         sizes = [len(positions) for positions in batches]
-        for positions, wanted in zip(batches, labels.split(sizes), strict=True):
+        for positions, wanted in zip(batches, torch.split(labels, sizes), strict=True):
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast():
                 logits = self._training_logits(positions, augmentation)
@@ -128,18 +128,15 @@ class PhaseRun:
         self.optimizer.load_state_dict(state)
 
     def _training_logits(self, positions: npt.NDArray[np.int64], augmentation: torch.Generator) -> Tensor:
-        seen: Tensor
+        logits: Tensor
         if self._features is not None:
-            seen = self._features.take(torch.from_numpy(positions))
+            logits = self._network.head(self._features.take(torch.from_numpy(positions)))
         elif self._images is None:
-            raise AssertionError("images or features are there from the beginning")
+            raise AssertionError("there are images where there are no features")
+        elif self._backbone is not None:
+            logits = self._network.head(self._backbone(self._images.batch(positions, augmentation)))
         else:
-            seen = self._images.batch(positions, augmentation)
-            if self._backbone is None:
-                logits: Tensor = self._network.module(seen)
-                return logits
-            seen = self._backbone(seen)
-        logits = self._network.head(seen)
+            logits = self._network.module(self._images.batch(positions, augmentation))
         return logits
 
     def _read(self, features: FrozenFeatures) -> None:
