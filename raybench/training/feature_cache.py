@@ -25,7 +25,7 @@ from torch import Tensor
 
 from raybench.atomic import replacing
 from raybench.cache import Claim, create, discard, entry_folder
-from raybench.eviction import make_room
+from raybench.eviction import make_room, remove
 from raybench.training.backbone import backbone_digest
 from raybench.training.data import ImageData
 from raybench.training.feature_rows import StoredRows
@@ -92,8 +92,7 @@ class FeatureEntry:
         """Let go of the entry; one that holds nothing goes."""
         self._claim.close()
         if self.rows.is_empty():
-            with contextlib.suppress(OSError):
-                discard(self._folder)
+            remove(self._folder)  # unless another process has begun to fill it
 
     def batch_seconds(self) -> npt.NDArray[np.float64]:
         """Return what each batch took that anybody computed."""
