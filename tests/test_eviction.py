@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from raybench.cache import MARKER, Claim, State, create, entries, entry_folder, use
 from raybench.errors import InputError
-from raybench.eviction import clear, find_space, make_room, parse_age
+from raybench.eviction import clear, find_space, make_room, parse_age, remove
 from tests.test_cache import holder
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -349,3 +349,13 @@ def test_anything_else_is_no_age(text: str) -> None:
 def test_an_age_from_before_the_calendar_finds_nothing_that_old(tmp_path: Path) -> None:
     make(tmp_path, 1)
     assert clear(tmp_path, older_than=timedelta(days=900_000)).removed == ()
+
+
+def test_an_entry_is_removed_unless_it_is_in_use_and_once_is_enough(tmp_path: Path) -> None:
+    folder = make(tmp_path, 1)
+    with claimed(folder):
+        assert remove(folder) == "a process uses it"
+        assert folder.exists()
+    assert remove(folder) is None
+    assert not folder.exists()
+    assert remove(folder) is None
