@@ -13,13 +13,14 @@ Not covered: macro F1 and other scores that are no mean over images; the choice 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
-from raybench.variance import Variance, scaled, total, variance_over_seeds
+from raybench.variance import NO_PRIOR, Prior, Variance, scaled, total, variance_over_seeds
 
 CONFIDENCE = 0.95
 POWER = 0.8
@@ -84,7 +85,7 @@ def wilson_interval(accuracy: float, images: int, confidence: float = CONFIDENCE
 def mean_interval(
     scores: Scores,
     *,
-    seed_variance: Variance | None = None,
+    prior: Prior = NO_PRIOR,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
     """Interval for the mean accuracy of a configuration.
@@ -102,7 +103,7 @@ def mean_interval(
 
     Args:
         scores: of one configuration; seeds without a score are left out.
-        seed_variance: from `variance.moderate`, in place of the variance over these seeds alone.
+        prior: what the variances over seeds of all configurations tell of this one's, from `variance.learn_prior`.
         confidence: chance that the interval covers the estimand.
     """
     scores = _scored(scores)
@@ -112,8 +113,7 @@ def mean_interval(
         return _unknown(value)
     if count == 1 and n:
         return wilson_interval(value, n, confidence)
-    own = seed_variance or variance_over_seeds(scores.accuracies)
-    from_seeds = scaled(own, count)
+    from_seeds = scaled(prior.moderate(variance_over_seeds(scores.accuracies)), count)
     if not n:
         return _score_interval(value, from_seeds, n, Doubt.SEEDS, confidence)
     parts = _ImageVariance(from_images=value * (1 - value) / n, residual=0.0)
@@ -126,7 +126,7 @@ def difference_interval(
     a: Scores,
     b: Scores,
     *,
-    seed_variance: Variance | None = None,
+    prior: Prior = NO_PRIOR,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
     """Interval for how much more accurate configuration a is than b.
@@ -144,7 +144,7 @@ def difference_interval(
     Args:
         a: scores of one configuration.
         b: scores of the other.
-        seed_variance: of the difference, from `variance.moderate`, in place of that over the shared seeds alone.
+        prior: what the variances over seeds of all differences tell of this one's, from `variance.learn_prior`.
         confidence: chance that the interval covers the estimand.
     """
     a, b = _scored(a), _scored(b)
@@ -153,7 +153,7 @@ def difference_interval(
     shared = sorted(set(a.seeds) & set(b.seeds))
     if len(shared) > 1 or (shared and min(len(a.seeds), len(b.seeds)) == 1):
         a, b = _of_seeds(a, shared), _of_seeds(b, shared)
-        from_seeds = scaled(seed_variance or variance_over_seeds(a.accuracies - b.accuracies), len(shared))
+        from_seeds = scaled(prior.moderate(variance_over_seeds(a.accuracies - b.accuracies)), len(shared))
     else:
         from_seeds = _welch(a, b)
     value = float(a.accuracies.mean() - b.accuracies.mean())
@@ -191,14 +191,44 @@ def told_apart(difference: Estimate, configurations: int, confidence: float = CO
     freedom = difference.degrees_of_freedom
     t = abs(difference.value) / difference.standard_error
     alpha = 1 - confidence
-    single = 2 * float(stats.t.sf(t, freedom))
+    single = 2 * float(special.ndtr(-t) if math.isinf(freedom) else special.stdtr(freedom, -t))
     pairs = configurations * (configurations - 1) / 2
     # One pair alone and Bonferroni's bound lie on either side of the studentized range, which is slow.
     if single > alpha or configurations <= 2:  # noqa: PLR2004, two configurations are one pair
         return single <= alpha
     if single * pairs <= alpha:
         return True
-    return float(stats.studentized_range.sf(math.sqrt(2) * t, configurations, freedom)) <= alpha
+    return _range_exceeded(configurations, alpha).by(math.sqrt(2) * t, freedom)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _RangeExceeded:
+    """Which studentized differences exceed the range of so many configurations: 10 ms each to compute, so few are.
+
+    A difference that is larger and better known than one that exceeds the range exceeds it as well, and one
+    that is smaller and less well known than one that does not exceeds it no more.
+    """
+
+    configurations: int
+    alpha: float
+    exceeding: list[tuple[float, float]] = field(default_factory=list)
+    """What was computed: studentized difference, degrees of freedom."""
+    falling_short: list[tuple[float, float]] = field(default_factory=list)
+
+    def by(self, studentized: float, freedom: float) -> bool:
+        if any(studentized >= other and freedom >= known for other, known in self.exceeding):
+            return True
+        if any(studentized <= other and freedom <= known for other, known in self.falling_short):
+            return False
+        chance = float(stats.studentized_range.sf(studentized, self.configurations, freedom))
+        exceeds = chance <= self.alpha
+        (self.exceeding if exceeds else self.falling_short).append((studentized, freedom))
+        return exceeds
+
+
+@lru_cache(maxsize=100)
+def _range_exceeded(configurations: int, alpha: float) -> _RangeExceeded:
+    return _RangeExceeded(configurations=configurations, alpha=alpha)
 
 
 def detectable_gap(
@@ -295,7 +325,8 @@ def _welch(a: Scores, b: Scores) -> Variance:
 
 
 def _quantile(confidence: float, freedom: float) -> float:
-    return float(stats.t.ppf(0.5 + confidence / 2, freedom))
+    chance = 0.5 + confidence / 2
+    return float(special.ndtri(chance) if math.isinf(freedom) else special.stdtrit(freedom, chance))
 
 
 def _score_interval(

@@ -1,19 +1,18 @@
 """Which configurations cannot be told apart: the scores of a group in, tie groups and near-best out.
 
 Every pair is compared on the seeds and images that it shares. Seeds being few, the variances over seeds of
-all pairs inform one another (`raybench.variance.moderate`); pairs being many, a difference counts only where
+all pairs inform one another (`raybench.variance.learn_prior`); pairs being many, a difference counts only where
 it is more than the largest that chance gives (`raybench.stats.told_apart`).
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
 from raybench.stats import Estimate, Scores, difference_interval, mean_interval, told_apart
-from raybench.variance import Variance, moderate, variance_over_seeds
+from raybench.variance import Prior, joined, learn_prior, variances_over_seeds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,29 +21,31 @@ class Comparisons:
 
     scores: tuple[Scores, ...]
     """Best first."""
-    pair_variances: dict[tuple[int, int], Variance]
-    """Variance over shared seeds of the difference of two, by their places in `scores`, the smaller first."""
+    prior: Prior
+    """What the variances over shared seeds of the differences of all pairs tell of each."""
 
     def difference(self, a: int, b: int) -> Estimate:
-        """How much more accurate the a-th is than the b-th, for a < b."""
-        return difference_interval(self.scores[a], self.scores[b], seed_variance=self.pair_variances.get((a, b)))
+        """How much more accurate the a-th is than the b-th."""
+        return difference_interval(self.scores[a], self.scores[b], prior=self.prior)
 
 
 def compare(scores: Sequence[Scores]) -> Comparisons:
     """Prepare the comparison of a group's configurations, given best first."""
-    differences = {}
-    for a, b in combinations(range(len(scores)), 2):
-        by_seed = dict(zip(scores[b].seeds, scores[b].accuracies, strict=True))
-        pairs = zip(scores[a].seeds, scores[a].accuracies, strict=True)
-        shared = np.array([accuracy - by_seed.get(seed, math.nan) for seed, accuracy in pairs])
-        shared = shared[np.isfinite(shared)]
-        if len(shared) > 1:
-            differences[a, b] = variance_over_seeds(shared)
+    by_seed = _by_seed(scores)
+    pairs = [variances_over_seeds(by_seed[:, [a]] - by_seed[:, a + 1 :]) for a in range(len(scores) - 1)]
     # All pairs of C configurations over S seeds come from (C - 1)(S - 1) free residuals.
     most_seeds = max((len(each.seeds) for each in scores), default=1)
     freedom = (len(scores) - 1) * (most_seeds - 1)
-    moderated = moderate(list(differences.values()), freedom)
-    return Comparisons(scores=tuple(scores), pair_variances=dict(zip(differences, moderated, strict=True)))
+    return Comparisons(scores=tuple(scores), prior=learn_prior(joined(pairs), freedom))
+
+
+def _by_seed(scores: Sequence[Scores]) -> np.ndarray:
+    """Accuracies [seeds, configurations]; NaN where a configuration has none for a seed."""
+    rows = {seed: row for row, seed in enumerate(sorted({seed for each in scores for seed in each.seeds}))}
+    table = np.full((len(rows), len(scores)), math.nan)
+    for column, each in enumerate(scores):
+        table[[rows[seed] for seed in each.seeds], column] = each.accuracies
+    return table
 
 
 def tie_groups(scores: Sequence[Scores]) -> list[float]:
@@ -91,7 +92,5 @@ def near_best(scores: Sequence[Scores]) -> list[int]:
 
 def intervals(scores: Sequence[Scores]) -> list[Estimate]:
     """Interval of each configuration's mean, the variances over seeds informing one another."""
-    variances = [variance_over_seeds(each.accuracies[np.isfinite(each.accuracies)]) for each in scores]
-    return [
-        mean_interval(each, seed_variance=variance) for each, variance in zip(scores, moderate(variances), strict=True)
-    ]
+    prior = learn_prior(variances_over_seeds(_by_seed(scores)))
+    return [mean_interval(each, prior=prior) for each in scores]

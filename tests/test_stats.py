@@ -2,9 +2,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm, ttest_1samp, ttest_ind
+from scipy.stats import norm, studentized_range, ttest_1samp, ttest_ind
 
 from raybench.stats import (
     Doubt,
@@ -16,7 +16,7 @@ from raybench.stats import (
     told_apart,
     wilson_interval,
 )
-from raybench.variance import Variance
+from raybench.variance import Prior
 
 
 def scores(*accuracies: float, images: int | None = None, seeds: tuple[int, ...] | None = None) -> Scores:
@@ -133,9 +133,9 @@ def test_without_images_the_standard_error_is_that_of_students_t() -> None:
     assert estimate.degrees_of_freedom == pytest.approx(2)
 
 
-def test_variance_given_replaces_that_of_the_seeds() -> None:
-    known = Variance(variance=0.0004, degrees_of_freedom=10)
-    estimate = mean_interval(scores(0.8, 0.8), seed_variance=known)
+def test_seeds_that_agreed_have_the_variance_that_others_have_in_common() -> None:
+    prior = Prior(variance=0.0004, degrees_of_freedom=math.inf, most_freedom=10)
+    estimate = mean_interval(scores(0.8, 0.8), prior=prior)
     assert estimate.standard_error == pytest.approx(math.sqrt(0.0002))
     assert estimate.degrees_of_freedom == pytest.approx(10)
 
@@ -257,6 +257,17 @@ def test_difference_must_exceed_the_studentized_range(
     t: float, freedom: float, configurations: int, apart: bool
 ) -> None:
     assert told_apart(estimate_with(t, freedom), configurations) is apart
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    asked=st.lists(st.tuples(st.floats(2.0, 5.0), st.sampled_from([2.5, 6.0, 14.0, 40.0, math.inf])), max_size=12),
+    configurations=st.sampled_from([3, 8]),
+)
+def test_what_was_asked_before_never_changes_a_verdict(asked: list[tuple[float, float]], configurations: int) -> None:
+    for t, freedom in asked:
+        exact = studentized_range.sf(math.sqrt(2) * t, configurations, freedom) <= 0.05
+        assert told_apart(estimate_with(t, freedom), configurations) == exact
 
 
 @pytest.mark.parametrize("images", [100, 300, 10_000])

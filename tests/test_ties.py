@@ -5,6 +5,7 @@ import pytest
 
 from raybench.stats import Scores
 from raybench.ties import compare, intervals, near_best, tie_groups
+from raybench.variance import NO_PRIOR
 
 
 def scores(*accuracies: float, images: int | None = None, first_seed: int = 0) -> Scores:
@@ -18,9 +19,20 @@ def test_nothing_to_compare_gives_nothing() -> None:
     assert intervals([]) == []
 
 
-def test_pairs_without_two_shared_seeds_have_no_variance_of_their_own() -> None:
-    assert compare([scores(0.9, 0.8), scores(0.7, 0.6, first_seed=5)]).pair_variances == {}
-    assert list(compare([scores(0.9, 0.8), scores(0.7, 0.6)]).pair_variances) == [(0, 1)]
+def test_only_pairs_with_two_shared_seeds_tell_how_far_seeds_scatter() -> None:
+    strangers = [scores(0.9, 0.8, first_seed=first) for first in (0, 5, 10)]
+    assert compare(strangers).prior is NO_PRIOR
+    siblings = compare([scores(0.9, 0.8), scores(0.7, 0.65), scores(0.6, 0.53)]).prior
+    assert siblings.degrees_of_freedom > 0
+    assert siblings.most_freedom == 2, "three pairs, but two free differences"
+
+
+def test_differences_of_pairs_are_compared_on_the_seeds_that_they_share() -> None:
+    # over the shared seeds 1 and 2 each pair differs by the same; seeds 0 and 3 scatter widely
+    a, b, c = (
+        scores(*row, first_seed=first) for row, first in [((0.1, 0.9, 0.8), 0), ((0.7, 0.6, 0.1), 1), ((0.5, 0.4), 1)]
+    )
+    assert compare([a, b, c]).prior is NO_PRIOR
 
 
 def test_scattered_configuration_can_be_tied_with_the_best_above_a_steady_one() -> None:
