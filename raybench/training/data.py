@@ -22,7 +22,8 @@ from raybench.errors import DataError
 from raybench.records import DatasetFacts, DatasetSpec
 from raybench.seeding import derive
 from raybench.training.decoding import DECODING_VERSION
-from raybench.training.image_cache import CachedImages, cached_images
+from raybench.training.draws import base_size
+from raybench.training.image_cache import CachedImages, cached_images, images_bytes
 from raybench.training.listing import Listing, SplitListing
 from raybench.training.sources import list_images
 from raybench.training.subsets import stratified_order
@@ -49,7 +50,7 @@ class ImageSplit:
     names: tuple[str, ...]
     """Relative path of each image, or `train/17` for what has no file."""
     base: npt.NDArray[np.uint8] | None = None
-    """[n, B, B, 3]: the same images larger, which random crops are read from; None where nothing crops."""
+    """[n, B, B, 3]: the same images larger, which random crops are read from; None where they were not asked for."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -71,8 +72,8 @@ class ImageData:
     warnings: tuple[str, ...] = field(default=())
     skipped: tuple[str, ...] = field(default=())
     """Names of unreadable images that were left out."""
-    claim: Claim | None = None
-    """Keeps the decoded images from being removed for as long as this object is there."""
+    claims: tuple[Claim, ...] = ()
+    """Keep the decoded images from being removed for as long as this object is there."""
 
     def facts(self, name: str) -> DatasetFacts:
         """Return what preflight needs to know, under the dataset's name."""
@@ -113,6 +114,11 @@ class ListedDataset:
             warnings=self.warnings,
         )
 
+    def decoded_bytes(self, *, with_base: bool) -> int:
+        """Return what its decoded images take in the cache, the larger ones for crops included where wanted."""
+        side = self.spec.image_size
+        return images_bytes(self.splits, side, base_size(side) if with_base else None)
+
 
 def list_dataset(spec: DatasetSpec) -> ListedDataset:
     """Return what a dataset's source holds, split and checked, without decoding any image.
@@ -131,22 +137,26 @@ def list_dataset(spec: DatasetSpec) -> ListedDataset:
 def load_images(
     spec: DatasetSpec,
     *,
+    with_base: bool = False,
     cache_dir: Path | None = None,
     limit_bytes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageData:
     """Return a dataset's images, decoded once into the image cache (see `raybench.training.image_cache`).
 
+    `with_base`: the training images are wanted larger too, for policies that read crops from them.
     `limit_bytes` is the most that the whole cache folder may hold; None: what the disk holds.
     `progress` is called with the images done and all images while they are decoded, and never where the cache has them.
     Raises `DataError`, which begins with the dataset's name, for everything that is wrong with the data.
     """
-    return decode_images(list_dataset(spec), cache_dir=cache_dir, limit_bytes=limit_bytes, progress=progress)
+    listed = list_dataset(spec)
+    return decode_images(listed, with_base=with_base, cache_dir=cache_dir, limit_bytes=limit_bytes, progress=progress)
 
 
 def decode_images(
     listed: ListedDataset,
     *,
+    with_base: bool = False,
     cache_dir: Path | None = None,
     limit_bytes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -157,6 +167,7 @@ def decode_images(
         cached = cached_images(
             listed.splits,
             spec.image_size,
+            base_size=base_size(spec.image_size) if with_base else None,
             name=spec.name,
             cache_dir=cache_dir,
             limit_bytes=limit_bytes,
@@ -171,7 +182,12 @@ def _image_data(listed: ListedDataset, cached: CachedImages) -> ImageData:
     readable = {name: _without_skipped(name, split, cached) for name, split in splits.items()}
     _check_classes(classes, readable["train"].labels, "readable images")
     decoded = {
-        name: ImageSplit(images=cached.images[name], labels=split.labels, names=split.names)
+        name: ImageSplit(
+            images=cached.images[name],
+            labels=split.labels,
+            names=split.names,
+            base=cached.base if name == "train" else None,
+        )
         for name, split in readable.items()
     }
     skipped = tuple(splits[name].names[entry.position] for name, entries in cached.skipped.items() for entry in entries)
@@ -184,7 +200,7 @@ def _image_data(listed: ListedDataset, cached: CachedImages) -> ImageData:
         content=cached.key,
         warnings=(*listed.warnings, *_warnings(classes, decoded, cached, skipped)),
         skipped=skipped,
-        claim=cached.claim,
+        claims=cached.claims,
     )
 
 

@@ -6,6 +6,7 @@ Errors name the key of the experiment file; nothing of the run directory is writ
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -14,9 +15,9 @@ from raybench.errors import DataError, ExperimentError, ModelError, RaybenchErro
 from raybench.eviction import Space, make_room
 from raybench.experiment import Experiment
 from raybench.records import DatasetFacts, Facts, ModelSpec, WeightsFacts
+from raybench.training.augment import crops
 from raybench.training.data import ImageData, ListedDataset, decode_images, list_dataset
 from raybench.training.freezing import freeze
-from raybench.training.image_cache import images_bytes
 from raybench.training.models import build_network, weights_facts
 from raybench.trials import dataset_spec, expand, model_specs, strategies_of
 
@@ -47,11 +48,12 @@ def check(experiment: Experiment, label: str, report: Report | None = None) -> F
     facts = replace(facts, weights=_weights(experiment, label, facts.datasets))
     with _named(label):
         expand(experiment, facts)
-        _check_cache_limit(experiment, listed)
+        cropped = _cropped(experiment)
+        _check_cache_limit(experiment, listed, cropped)
     decoded = {}  # held to the end: no dataset of an experiment makes room for another one of it
     for index, (name, each) in enumerate(listed.items()):
         with _named(f"{label}: datasets[{index}]"):
-            decoded[name] = _decoded(each, experiment.cache_limit_bytes, report)
+            decoded[name] = _decoded(each, experiment.cache_limit_bytes, report, with_base=name in cropped)
     make_room(cache_root(), experiment.cache_limit_bytes, 0)
     facts = replace(facts, datasets={name: images.facts(name) for name, images in decoded.items()})
     with _named(label):
@@ -77,20 +79,29 @@ def _weights(experiment: Experiment, label: str, datasets: Mapping[str, DatasetF
     return weights
 
 
-def _check_cache_limit(experiment: Experiment, listed: Mapping[str, ListedDataset]) -> None:
+def _cropped(experiment: Experiment) -> set[str]:
+    """Return the datasets of which a strategy reads random crops, which need larger images."""
+    return {
+        dataset.name
+        for dataset in experiment.datasets
+        if any(crops(strategy.augmentation) for strategy in strategies_of(experiment, dataset))
+    }
+
+
+def _check_cache_limit(experiment: Experiment, listed: Mapping[str, ListedDataset], cropped: AbstractSet[str]) -> None:
     """Find out before hours of decoding whether all that is to be decoded may lie in the cache."""
-    needed = sum(images_bytes(each.splits, each.spec.image_size) for each in listed.values())
+    needed = sum(each.decoded_bytes(with_base=name in cropped) for name, each in listed.items())
     space = Space(limit_bytes=experiment.cache_limit_bytes, in_use_bytes=0, disk_bytes=experiment.cache_limit_bytes)
     if needed > space.available_bytes:
         raise DataError(f"{space.shortage('the decoded images', needed)}, or a smaller image_size")
 
 
-def _decoded(listed: ListedDataset, limit_bytes: int, report: Report | None) -> ImageData:
+def _decoded(listed: ListedDataset, limit_bytes: int, report: Report | None, *, with_base: bool) -> ImageData:
     def progress(done: int, total: int) -> None:
         if report is not None:
             report(listed.spec.name, done, total)
 
-    return decode_images(listed, limit_bytes=limit_bytes, progress=progress)
+    return decode_images(listed, with_base=with_base, limit_bytes=limit_bytes, progress=progress)
 
 
 def _check_layers(experiment: Experiment, model: ModelSpec, datasets: Mapping[str, DatasetFacts]) -> None:

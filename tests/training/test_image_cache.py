@@ -227,3 +227,79 @@ def test_opening_a_cache_costs_under_50_microseconds_an_image(tmp_path: Path) ->
     begin = time.process_time()
     cached_images(listing(folder), 2, cache_dir=tmp_path / "cache")
     assert time.process_time() - begin < 4000 * 50e-6
+
+
+def base_levels(files: Path, cache: Path, **options: object) -> list[int]:
+    cached = cached_images(listing(files), 4, base_size=5, cache_dir=cache, **options)  # type: ignore[arg-type]
+    assert cached.base is not None
+    assert cached.base.shape[1:] == (5, 5, 3)
+    return [int(level) for level in cached.base[:, 0, 0, 0]]
+
+
+def test_both_sizes_come_from_one_decoding(files: Path, tmp_path: Path) -> None:
+    decodings = Decodings()
+    assert base_levels(files, tmp_path / "cache", progress=decodings) == EXPECTED["train"]
+    assert levels(files, tmp_path / "cache", progress=decodings) == EXPECTED
+    assert decodings.seen == [(done, IMAGES) for done in range(1, IMAGES + 1)]
+
+
+def test_only_the_size_that_is_missing_is_decoded(files: Path, tmp_path: Path) -> None:
+    levels(files, tmp_path / "cache")
+    spoil_hidden(files, "35.bmp")  # of the test split, which only the first size has
+    decodings = Decodings()
+    assert base_levels(files, tmp_path / "cache", progress=decodings) == EXPECTED["train"]
+    assert len(decodings.seen) == 30
+
+
+def test_the_pixels_of_a_size_do_not_depend_on_the_other(tmp_path: Path) -> None:
+    folder = tmp_path / "jpegs"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (11, 40, 40, 3), dtype=np.uint8)
+    for index, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(folder / f"{index:02}.jpg")
+    splits = listing(folder)
+    # Eight and eleven: the decoder may shrink a JPEG of 40 px to 20 px for the one, and not for the other.
+    both = cached_images(splits, 8, base_size=11, cache_dir=tmp_path / "both")
+    one = cached_images(splits, 8, cache_dir=tmp_path / "one")
+    then = cached_images(splits, 8, base_size=11, cache_dir=tmp_path / "one")
+    assert np.array_equal(both.images["train"], one.images["train"])
+    assert both.base is not None
+    assert then.base is not None
+    assert np.array_equal(both.base, then.base)
+
+
+def test_an_interrupted_build_of_two_sizes_goes_on_in_both(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(InterruptError):
+        base_levels(files, tmp_path / "cache", progress=interrupt_after(25))
+    spoil_hidden(files, "03.bmp")
+    assert base_levels(files, tmp_path / "cache") == EXPECTED["train"]
+    assert levels(files, tmp_path / "cache") == EXPECTED
+
+
+def test_a_damaged_larger_size_is_built_again(files: Path, tmp_path: Path) -> None:
+    base_levels(files, tmp_path / "cache")
+    sizes = {path.stat().st_size: path for path in (tmp_path / "cache" / "images").glob("*/train.u8")}
+    os.truncate(sizes[30 * 5 * 5 * 3], 100)
+    decodings = Decodings()
+    assert base_levels(files, tmp_path / "cache", progress=decodings) == EXPECTED["train"]
+    assert len(decodings.seen) == 30
+
+
+def test_both_sizes_leave_out_the_same_images(files: Path, tmp_path: Path) -> None:
+    for name in ("00.bmp", "39.bmp"):
+        (files / name).write_text("no image")
+    assert base_levels(files, tmp_path / "cache", skip_bad=True) == list(range(1, 30))
+
+
+def test_an_image_that_can_be_read_only_sometimes_is_an_error(files: Path, tmp_path: Path) -> None:
+    levels(files, tmp_path / "cache")
+    spoil_hidden(files, "03.bmp")
+    with pytest.raises(DataError, match="1 training images could be read at one time and not at another"):
+        base_levels(files, tmp_path / "cache", skip_bad=True)
+
+
+def test_an_unreadable_image_leaves_neither_size(files: Path, tmp_path: Path) -> None:
+    (files / "05.bmp").write_text("no image")
+    with pytest.raises(DataError, match=r"05.bmp \(train split\) cannot be read"):
+        base_levels(files, tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache" / "images").iterdir() if path.is_dir()]
