@@ -57,7 +57,9 @@ def run(
     started_at, started = datetime.now(UTC), time.perf_counter()
     device = prepare_process(trial, allocation)
     memory = PeakMemory(device)
-    images = _images(trial.dataset, crops(trial.strategy.augmentation), allocation.cache_limit_bytes)
+    images = _images(
+        trial.dataset, with_base=crops(trial.strategy.augmentation), limit_bytes=allocation.cache_limit_bytes
+    )
     cache = FeatureCache(root=cache_root(), limit_bytes=allocation.cache_limit_bytes)
     training = Training(trial, images, device=device, tuning=allocation.tuning, cache=cache)
     checkpointer = Checkpointer(state_path(run_dir, trial.trial_id), checkpoint_seconds)
@@ -110,9 +112,9 @@ def prepare_process(trial: Trial, allocation: Allocation) -> torch.device:
 
 
 @lru_cache(maxsize=4)
-def _images(spec: DatasetSpec, with_base: bool, cache_limit_bytes: int | None) -> ImageData:  # noqa: FBT001 - a key
+def _images(spec: DatasetSpec, *, with_base: bool, limit_bytes: int | None) -> ImageData:
     """Open a dataset once a process: trials follow one another in it."""
-    return load_images(spec, with_base=with_base, limit_bytes=cache_limit_bytes)
+    return load_images(spec, with_base=with_base, limit_bytes=limit_bytes)
 
 
 def _result(trial: Trial, training: Training, finished: Finished, *, status: Status) -> TrialResult:
