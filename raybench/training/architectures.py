@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from raybench.errors import ModelError
@@ -58,7 +58,8 @@ OTHER_NORMALISATIONS: Final = {
 class _ParametersOnMeta(TorchFunctionMode):
     """Lets layers make their parameters on the meta device: no memory, no time.
 
-    Narrower than `torch.device("meta")`, under which RegNet and Swin cannot compute their own widths.
+    Narrower than `torch.device("meta")`, under which RegNet and Swin cannot compute their own widths. Initialisers are
+    left out: on meta they do nothing, but take their time to.
     """
 
     def __torch_function__(
@@ -71,7 +72,24 @@ class _ParametersOnMeta(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func is torch.empty:
             kwargs["device"] = "meta"
+        elif func in _INITIALISERS:
+            tensor: Tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta:
+                return tensor
         return func(*args, **kwargs)
+
+
+_INITIALISERS: Final[frozenset[Callable[..., Any]]] = frozenset(
+    {
+        Tensor.normal_,
+        Tensor.uniform_,
+        nn.init.normal_,
+        nn.init.uniform_,
+        nn.init.kaiming_normal_,
+        nn.init.kaiming_uniform_,
+    }
+)
+"""What fills most parameters with random numbers."""
 
 
 def model_kind(spec: ModelSpec) -> Kind:
@@ -103,12 +121,20 @@ def known_names() -> list[str]:
 
 
 def build_architecture(
-    spec: ModelSpec, *, num_classes: int, image_size: int, pretrained: bool = False, skeleton: bool = False
+    spec: ModelSpec,
+    *,
+    num_classes: int,
+    image_size: int,
+    pretrained: bool = False,
+    skeleton: bool = False,
+    unset: bool = False,
 ) -> nn.Module:
     """Build the model on the CPU in float32, with its original head.
 
     `pretrained` is for timm alone, which loads its weights while it builds. `skeleton` puts all tensors on the meta
-    device, where the kind allows it (torchvision and the CIFAR ResNets): shapes without numbers.
+    device, where the kind allows it (torchvision and the CIFAR ResNets): shapes without numbers. `unset` leaves
+    parameters of those kinds as their memory happens to be, for whoever fills every one of them: drawing random numbers
+    takes longer than reading a weight file.
 
     Raises ModelError for unknown names, a missing timm, and callables that cannot be imported or called. An
     `image_size` that the architecture refuses raises whatever the library raises.
@@ -118,11 +144,15 @@ def build_architecture(
         return _build_timm(spec.name, num_classes=num_classes, image_size=image_size, pretrained=pretrained)
     if kind == "callable":
         return _build_callable(spec.name, num_classes=num_classes)
-    if not skeleton:
+    if not (skeleton or unset):
         return _build_known(kind, spec.name, image_size)
     with _ParametersOnMeta():
         module = _build_known(kind, spec.name, image_size)
-    return module.to("meta")
+    if skeleton:
+        return module.to("meta")
+    with torch.no_grad():
+        module._apply(_in_memory)  # type: ignore[no-untyped-call] # noqa: SLF001 (to_empty would lose the buffers' numbers)
+    return module
 
 
 def normalisation_of(spec: ModelSpec) -> Normalisation:
@@ -164,6 +194,10 @@ def import_timm(name: str) -> ModuleType:
         raise ModelError(
             f"{name}: the timm package is not installed; run pip install 'raybench[timm]', or name a torchvision model"
         ) from None
+
+
+def _in_memory(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor
 
 
 def _build_known(kind: Kind, name: str, image_size: int) -> nn.Module:

@@ -4,6 +4,7 @@ torchvision's models and the CIFAR ResNets are tried on the meta device, without
 callables must really compute, since their code may hold tensors of its own.
 """
 
+from functools import lru_cache
 from typing import Final
 
 import torch
@@ -13,6 +14,7 @@ from torch.func import functional_call
 from raybench.errors import ModelError
 from raybench.records import ModelSpec
 from raybench.training.architectures import build_architecture, depends_on_image_size, model_kind
+from raybench.training.heads import replace_head
 
 LARGEST_SIZE_TRIED: Final = 384
 """Pixels; above it no smallest image size is searched for."""
@@ -27,11 +29,25 @@ def works_on_meta(spec: ModelSpec) -> bool:
 
 
 def require_scores(spec: ModelSpec, module: nn.Module, head_name: str, *, num_classes: int, image_size: int) -> None:
-    """Run two black images through `module` in eval mode, where it stays; raise unless [2, num_classes] comes out.
+    """Run two black images through `module` in eval mode; raise unless [2, num_classes] comes out.
 
     Raises ModelError: with the next size that works where the image size is at fault, else with what came out and how
-    to name another head.
+    to name another head. torchvision's models and the CIFAR ResNets are tried once a process.
     """
+    if works_on_meta(spec):
+        _require_scores_of_skeleton(spec, head_name, num_classes=num_classes, image_size=image_size)
+    else:
+        _require_scores(spec, module, head_name, num_classes=num_classes, image_size=image_size)
+
+
+@lru_cache(maxsize=256)
+def _require_scores_of_skeleton(spec: ModelSpec, head_name: str, *, num_classes: int, image_size: int) -> None:
+    skeleton = _build(spec, image_size)
+    replace_head(skeleton, head_name, num_classes=num_classes)
+    _require_scores(spec, skeleton, head_name, num_classes=num_classes, image_size=image_size)
+
+
+def _require_scores(spec: ModelSpec, module: nn.Module, head_name: str, *, num_classes: int, image_size: int) -> None:
     uses: list[str] = []
     try:
         with module.get_submodule(head_name).register_forward_hook(lambda *_: uses.append(head_name)):

@@ -73,6 +73,15 @@ def build_skeleton(
     return _assemble(spec, source, num_classes=num_classes, image_size=image_size, seed=seed, skeleton=True)
 
 
+def build_unset(spec: ModelSpec, *, num_classes: int, image_size: int) -> Network:
+    """Build the model on the CPU for whoever loads all of its tensors: what they are before means nothing.
+
+    Raises ModelError as `build_network` does.
+    """
+    source = resolve_weights(spec, "random")
+    return _assemble(spec, source, num_classes=num_classes, image_size=image_size, seed=0, skeleton=False, unset=True)
+
+
 def weights_facts(spec: ModelSpec, weights: str, *, num_classes: int, image_size: int) -> WeightsFacts:
     """Check that the model can be built with these weights for these images, and say what the weights are.
 
@@ -114,12 +123,20 @@ def model_facts(network: Network, train: str | tuple[str, ...] = "all") -> Model
 
 
 def _assemble(
-    spec: ModelSpec, source: WeightsSource, *, num_classes: int, image_size: int, seed: int, skeleton: bool
+    spec: ModelSpec,
+    source: WeightsSource,
+    *,
+    num_classes: int,
+    image_size: int,
+    seed: int,
+    skeleton: bool,
+    unset: bool = False,
 ) -> Network:
     """Build, replace the head, check that a forward pass gives class scores, and load the backbone."""
     skeleton = skeleton and works_on_meta(spec)
+    unset = unset or source.path is not None
     with _seeded(derive(seed, "backbone")):
-        module = _build(spec, source, num_classes=num_classes, image_size=image_size, skeleton=skeleton)
+        module = _build(spec, source, num_classes=num_classes, image_size=image_size, skeleton=skeleton, unset=unset)
         torch.manual_seed(derive(seed, "head"))
         head_name = find_head(module, model=spec.name, named=spec.head or timm_head(module))
         replace_head(module, head_name, num_classes=num_classes)
@@ -128,7 +145,7 @@ def _assemble(
     normalisation = loaded.normalisation or normalisation_of(spec)
     return Network(
         name=spec.name,
-        module=module,
+        module=module.eval(),
         head_name=head_name,
         image_size=image_size,
         mean=normalisation.mean,
@@ -137,7 +154,9 @@ def _assemble(
     )
 
 
-def _build(spec: ModelSpec, source: WeightsSource, *, num_classes: int, image_size: int, skeleton: bool) -> nn.Module:
+def _build(
+    spec: ModelSpec, source: WeightsSource, *, num_classes: int, image_size: int, skeleton: bool, unset: bool = False
+) -> nn.Module:
     if source.kind == "timm":
         # First without weights: what fails then is the model or the image size, what fails after it the weights.
         _build(spec, replace(source, kind="random"), num_classes=num_classes, image_size=image_size, skeleton=False)
@@ -148,6 +167,7 @@ def _build(spec: ModelSpec, source: WeightsSource, *, num_classes: int, image_si
             image_size=image_size,
             pretrained=source.kind == "timm",
             skeleton=skeleton,
+            unset=unset,
         )
     except RaybenchError:
         raise

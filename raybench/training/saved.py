@@ -14,7 +14,7 @@ from raybench.records import ModelSpec, Status, Trial, TrialResult
 from raybench.results import read_trial
 from raybench.training.architectures import model_kind
 from raybench.training.checkpoint import weights_path
-from raybench.training.models import build_network
+from raybench.training.models import build_unset
 from raybench.training.network import Network
 from raybench.training.weight_files import WeightCard, card_path, read_card, read_tensors
 from raybench.trials import describe
@@ -86,7 +86,7 @@ def open_file(path: Path, spec: ModelSpec | None = None, *, trusted: str | None 
     if classes is None or card.image_size is None or mean is None or std is None:
         raise AssertionError("checked above")
     tensors = read_tensors(path)
-    network = build_network(spec, "random", num_classes=len(classes), image_size=card.image_size, seed=0)
+    network = build_unset(spec, num_classes=len(classes), image_size=card.image_size)
     try:
         network.module.load_state_dict(tensors, strict=True)
     except RuntimeError as error:

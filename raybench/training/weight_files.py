@@ -7,6 +7,7 @@ for, how images were normalised, what they were pretrained on.
 import hashlib
 import json
 import math
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -110,7 +111,8 @@ def read_tensors(path: Path) -> OrderedDict[str, Tensor]:
         if path.suffix == ".safetensors":
             loaded = safetensors.torch.load_file(path)
         else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            # Mapped where the format allows it: half the time of reading, since what loads them copies them anyway.
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # bytes that are no weight file fail in any way
         raise WeightsError(f"weights {str(path)!r}: {_why_unreadable(error)}") from error
     tensors = _unpacked(loaded)

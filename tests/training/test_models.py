@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from raybench.errors import ModelError
 from raybench.records import ModelSpec
+from raybench.seeding import derive
 from raybench.training.architectures import torchvision_names, usual_image_size
 from raybench.training.freezing import freeze
 from raybench.training.models import build_network, build_skeleton, model_facts
@@ -153,6 +155,28 @@ def test_initial_weights_depend_on_the_seed_alone() -> None:
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
     assert not torch.equal(first["fc.weight"], other["fc.weight"])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "alexnet", "googlenet"])
+def test_random_weights_are_the_librarys_own_and_the_head_is_torchs_default(name: str) -> None:
+    arguments = {"aux_logits": False, "init_weights": True} if name == "googlenet" else {}
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(3, "backbone"))
+        expected = torchvision.models.get_model(name, **arguments)
+        torch.manual_seed(derive(3, "head"))
+        inputs = [part.in_features for part in expected.modules() if isinstance(part, nn.Linear)][-1]
+        head = nn.Linear(inputs, 7)
+
+    network = build(name, image_size=64, seed=3)
+
+    tensors = network.module.state_dict()
+    for part, tensor in expected.state_dict().items():
+        if not part.startswith(f"{network.head_name}."):
+            assert torch.equal(tensors[part], tensor), part
+    assert isinstance(network.head, nn.Linear)
+    assert torch.equal(network.head.weight, head.weight)
+    assert network.head.bias is not None
+    assert torch.equal(network.head.bias, head.bias)
 
 
 def test_backbone_does_not_depend_on_the_classes() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from raybench.errors import WeightsError
 from raybench.records import ModelSpec
+from raybench.training.backbone import head_tensors
 from raybench.training.models import build_network, weights_facts
 from raybench.training.network import Network
 from raybench.training.weight_files import WeightCard, read_card, write_weights
@@ -81,6 +82,18 @@ def own_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest
     (tmp_path / f"{name}.py").write_text(MODULE.replace("VALUE", "0.5"))
     monkeypatch.syspath_prepend(tmp_path)
     return name
+
+
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "googlenet", "shufflenet_v2_x0_5", "regnet_y_400mf"])
+def test_every_tensor_but_the_heads_is_the_files_and_the_head_that_of_the_seed(tmp_path: Path, name: str) -> None:
+    saved, fresh = state_of(name), state_of(name, seed=0)
+    torch.save(saved, tmp_path / "weights.pth")
+
+    network = build(name, str(tmp_path / "weights.pth"))
+
+    loaded, head = network.module.state_dict(), head_tensors(network)
+    assert same({**saved, **{part: fresh[part] for part in head}}, loaded)
+    assert all(parameter.requires_grad for parameter in network.module.parameters())
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
