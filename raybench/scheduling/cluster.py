@@ -35,7 +35,16 @@ TRY_TO_JOIN = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=Fals
 
 LEFT_BY_RAY = {"PYTHONBREAKPOINT", "RAY_AUTH_MODE"}
 """Environment variables that ray.init sets and leaves behind."""
+MEMORY_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "1",  # trials compute in a thread, whose own arena would hold no large tensors
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),  # tensors come from memory that was freed before, not as new pages
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),  # which stays in the process until its trial has ended
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # in pages of 2 MB where the kernel has them
+}
+"""How glibc gives memory to the processes that Ray starts: each step of a model takes and frees gigabytes. Read by it
+when a process starts; other C libraries do not know these names. See docs/decisions/measured-choices.md."""
 LOCAL_ENVIRONMENT = {
+    **MEMORY_ENVIRONMENT,
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback only, for the processes that Ray starts
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_memory_monitor_refresh_ms": "0",  # Ray's memory monitor ends the whole run in place of one trial

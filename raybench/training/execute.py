@@ -5,9 +5,7 @@ epoch and answers whether to stop. Out: the trial's row, history, predictions an
 atomically; a trial whose row is there already is not trained again.
 """
 
-import gc
 import math
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -31,6 +29,7 @@ from raybench.training.data import ImageData, load_images
 from raybench.training.feature_cache import FeatureCache
 from raybench.training.loop import Finished, Training
 from raybench.training.memory import PeakMemory
+from raybench.training.process import prepare_process, release_memory
 from raybench.training.weight_files import WeightCard, write_weights
 from raybench.trials import first_row
 
@@ -94,21 +93,8 @@ def run(
     write_trial(run_dir, result, training.history, _predictions(images, finished))
     checkpointer.remove()
     del training, finished
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    release_memory()
     return result
-
-
-def prepare_process(trial: Trial, allocation: Allocation) -> torch.device:
-    """Set the threads and determinism of this process for a trial, and return its device."""
-    torch.set_num_threads(allocation.threads)
-    # Convolutions and matrix products have deterministic versions on CUDA only with this set.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(trial.training.deterministic, warn_only=True)
-    torch.backends.cudnn.benchmark = not trial.training.deterministic
-    use_gpu = bool(allocation.gpu_fraction) and torch.cuda.is_available()
-    return torch.device("cuda" if use_gpu else "cpu")
 
 
 @lru_cache(maxsize=4)
