@@ -33,9 +33,9 @@ RESIDENT_SHARE: Final = 0.25
 """Most of a GPU's free memory that features may take."""
 
 _LAPSE_BATCHES: Final = 5
-"""A row that was begun as long ago as this many batches take is computed again: who began it may have died."""
-_LAPSE_SECONDS: Final = 20.0
-"""The same where nobody knows yet what a batch takes."""
+"""A row that was begun a second and this many batches ago is computed again: who began it may have died."""
+_UNKNOWN_BATCH_SECONDS: Final = 5.0
+"""What a batch takes, as long as nobody knows."""
 _WAIT_SECONDS: Final = 0.01
 _START_STEP: Final = 0.618033988749895
 """Fraction of the golden ratio: its multiples lie far apart, so that processes begin at different images."""
@@ -140,8 +140,7 @@ class FrozenFeatures:
                 time.sleep(_WAIT_SECONDS)
 
     def _lapse_seconds(self) -> float:
-        seconds = self._seconds()
-        return _LAPSE_BATCHES * max(seconds) if seconds else _LAPSE_SECONDS
+        return 1 + _LAPSE_BATCHES * max(self._seconds(), default=_UNKNOWN_BATCH_SECONDS)
 
     def _compute(self, positions: Positions) -> None:
         self._rows.begin(positions)

@@ -4,13 +4,15 @@ In: a `Network`, a `Phase`, the `Task` that all phases of a trial share, and the
 leaves as it is. Out: the loss and accuracy of one pass over the training subset, or over the val split.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from raybench.records import Phase
@@ -20,6 +22,9 @@ from raybench.training.features import FeatureSource, FrozenFeatures
 from raybench.training.freezing import freeze, set_training_mode
 from raybench.training.network import Network
 from raybench.training.optimization import build_optimizer
+
+GATHERED_BATCHES = 64
+"""Batches whose features are gathered at once: one call instead of many, and still few megabytes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,17 +87,16 @@ class PhaseRun:
         """Train on every image of the subset once. `epoch` counts over all phases, from 1."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        set_training_mode(self._network, self._phase.train)
-        augmentation = self._task.preparation.generator(epoch)
-        losses, predicted = [], []
+        self._set_training_mode()
         batches = training_order(len(self._labels), self._task.batch_size, self._task.preparation.seed, epoch)
-        order = torch.from_numpy(np.concatenate(batches)).to(self._device)
-        labels = self._labels[order]
         sizes = [len(positions) for positions in batches]
-        for positions, wanted in zip(batches, torch.split(labels, sizes), strict=True):
+        labels = self._labels[torch.from_numpy(np.concatenate(batches)).to(self._device)]
+        inputs = self._inputs(batches, self._task.preparation.generator(epoch))
+        losses, predicted = [], []
+        for seen, wanted in zip(inputs, torch.split(labels, sizes), strict=True):
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast():
-                logits = self._training_logits(positions, augmentation)
+                logits = self._learner(seen)
             loss = functional.cross_entropy(
                 logits.float(),
                 wanted,
@@ -101,7 +105,7 @@ class PhaseRun:
             )
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-            # Read at the end: each look at a number waits for the device.
+            # Read once they are all there: each look at a number waits for the device.
             losses.append(loss.detach())
             predicted.append(logits.detach().argmax(dim=1))
         shares = torch.tensor(sizes, dtype=torch.float64, device=self._device) / len(labels)
@@ -113,11 +117,11 @@ class PhaseRun:
     @torch.no_grad()
     def validate(self) -> PassResult:
         """Score the val split, without label smoothing or class weights."""
-        self._network.module.eval()
         with self._autocast():
             if self._val_features is not None:
                 logits = self._network.head(self._val_features.all())
             else:
+                self._network.module.eval()
                 logits = forward_all(self._network.module, self._task.val, self._task.preparation)
         loss = functional.cross_entropy(logits.double(), self._val_labels)
         correct = (logits.argmax(dim=1) == self._val_labels).double().mean()
@@ -127,17 +131,29 @@ class PhaseRun:
         """Go on with an optimizer's saved state."""
         self.optimizer.load_state_dict(state)
 
-    def _training_logits(self, positions: npt.NDArray[np.int64], augmentation: torch.Generator) -> Tensor:
-        logits: Tensor
+    @property
+    def _learner(self) -> nn.Module:
+        """What the inputs of a step go through."""
+        return self._network.module if self._backbone is None else self._network.head
+
+    def _set_training_mode(self) -> None:
+        # A backbone with features sets its own mode, and its head, a Linear, has none.
+        if self._backbone is None:
+            set_training_mode(self._network, self._phase.train)
+
+    def _inputs(self, batches: Sequence[npt.NDArray[np.int64]], augmentation: torch.Generator) -> Iterator[Tensor]:
+        """Yield the images of each batch, or the features of a frozen backbone, computed without gradients."""
         if self._features is not None:
-            logits = self._network.head(self._features.take(torch.from_numpy(positions)))
-        elif self._images is None:
-            raise AssertionError("there are images where there are no features")
-        elif self._backbone is not None:
-            logits = self._network.head(self._backbone(self._images.batch(positions, augmentation)))
-        else:
-            logits = self._network.module(self._images.batch(positions, augmentation))
-        return logits
+            for first in range(0, len(batches), GATHERED_BATCHES):
+                gathered = batches[first : first + GATHERED_BATCHES]
+                features = self._features.take(torch.from_numpy(np.concatenate(gathered)))
+                yield from torch.split(features, [len(positions) for positions in gathered])
+        if self._images is not None:
+            for positions in batches:
+                images = self._images.batch(positions, augmentation)
+                with self._autocast():
+                    seen = images if self._backbone is None else self._backbone(images)
+                yield seen
 
     def _read(self, features: FrozenFeatures) -> None:
         """Have the features of all images that no augmentation changes."""
@@ -151,5 +167,7 @@ class PhaseRun:
         images = len(task.val) + (0 if self._features is None else len(task.subset))
         self.feature_seconds = images * features.seconds_per_image
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._task.bfloat16)
+    def _autocast(self) -> AbstractContextManager[None]:
+        if not self._task.bfloat16:
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=torch.bfloat16)
