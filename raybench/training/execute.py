@@ -24,13 +24,13 @@ from raybench.cost import add_cost
 from raybench.records import Allocation, DatasetSpec, EpochRecord, Status, Trial, TrialResult
 from raybench.results import Predictions, read_trial, write_trial
 from raybench.training.augment import crops
-from raybench.training.checkpoint import FIRST_INTERVAL_SECONDS, Checkpointer, state_path, weights_path
+from raybench.training.checkpoint import FIRST_INTERVAL_SECONDS, Checkpointer, state_path
 from raybench.training.data import ImageData, load_images
 from raybench.training.feature_cache import FeatureCache
-from raybench.training.loop import Finished, Training
+from raybench.training.loop import STATE_VERSION, Finished, Training
 from raybench.training.memory import PeakMemory
 from raybench.training.process import prepare_process, release_memory
-from raybench.training.weight_files import WeightCard, write_weights
+from raybench.training.saved import save_trial
 from raybench.trials import first_row
 
 OnEpoch = Callable[[EpochRecord], bool]
@@ -63,7 +63,7 @@ def run(
     training = Training(trial, images, device=device, tuning=allocation.tuning, cache=cache)
     checkpointer = Checkpointer(state_path(run_dir, trial.trial_id), checkpoint_seconds)
     state = checkpointer.load()
-    if state is not None:
+    if state is not None and state["version"] == STATE_VERSION:
         training.load_state(state)
     del state
     status = Status.COMPLETED
@@ -89,7 +89,7 @@ def run(
         retries=allocation.retries,
     )
     result = replace(result, standalone_cost_usd=_cost_usd(result, allocation.price_per_hour_usd))
-    _save_weights(run_dir, trial, training, finished)
+    save_trial(run_dir, trial, training.network, classes=images.classes, learned=finished.weights)
     write_trial(run_dir, result, training.history, _predictions(images, finished))
     checkpointer.remove()
     del training, finished
@@ -117,7 +117,7 @@ def _result(trial: Trial, training: Training, finished: Finished, *, status: Sta
         feature_seconds=progress.feature_seconds or None,
         parameters=sum(parameter.numel() for parameter in parameters),
         trainable_parameters=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
-        model_bytes=sum(tensor.nbytes for tensor in finished.weights.values()),
+        model_bytes=sum(tensor.nbytes for tensor in training.network.module.state_dict().values()),
     )
     if scores is None:
         return row
@@ -149,17 +149,3 @@ def _predictions(images: ImageData, finished: Finished) -> Predictions | None:
         predicted=finished.predictions.argmax(axis=1).astype(np.int64),
         probabilities=finished.predictions,
     )
-
-
-def _save_weights(run_dir: Path, trial: Trial, training: Training, finished: Finished) -> None:
-    card = WeightCard(
-        model=trial.model.name,
-        classes=training.images.classes,
-        image_size=trial.dataset.image_size,
-        mean=training.network.mean,
-        std=training.network.std,
-        pretrained_on=trial.dataset.name,
-    )
-    path = weights_path(run_dir, trial.trial_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_weights(path, finished.weights, card, head=training.network.head_name, trial_id=trial.trial_id)

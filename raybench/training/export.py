@@ -89,7 +89,7 @@ def export_trial(run_dir: Path, trial: Trial, output: Path) -> Exported:
     _check_place(run_dir, trial, output)
     result = ended_trial(run_dir, trial)
     saved = open_trial(run_dir, trial)
-    card = replace(saved.card, pretrained_on=_origin(trial, result, len(saved.classes)))
+    card = replace(saved.card, pretrained_on=_origin(trial, result, len(saved.classes)), backbone_file=None)
     difference = None
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

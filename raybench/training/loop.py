@@ -21,6 +21,7 @@ from raybench.records import EpochRecord, Phase, Trial, Tuning
 from raybench.seeding import derive
 from raybench.training.backbone import backbone_changes
 from raybench.training.batches import Preparation, forward_all
+from raybench.training.best_weights import BestWeights, load_tensors
 from raybench.training.data import ImageData, ImageSplit
 from raybench.training.feature_cache import FeatureCache
 from raybench.training.features import FrozenFeatures, frozen_features
@@ -31,7 +32,7 @@ from raybench.training.optimization import learning_rate_at
 from raybench.training.phase_run import PhaseRun, Task
 from raybench.training.subsets import subset
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Version of the state that `Training.state` returns."""
 
 
@@ -69,7 +70,7 @@ class Finished:
     predictions: np.ndarray[Any, np.dtype[np.float32]] | None
     """Probabilities of every test image, shape [n, classes]."""
     weights: dict[str, Tensor]
-    """The best epoch's state dict."""
+    """Of the best epoch: the head's tensors where nothing else was ever trained, else all."""
 
 
 class Training:
@@ -109,7 +110,7 @@ class Training:
         layout = torch.channels_last if tuning.channels_last else torch.contiguous_format
         self.network.module.to(device, memory_format=layout)  # type: ignore[call-overload] # declared for tensors only
         self._task = _task(trial, images, self.network, device, tuning)
-        self._best_weights: dict[str, Tensor] = {}
+        self._best = BestWeights(self.network)
         self._saved_optimizer: dict[str, Any] | None = None
         self._phase: PhaseRun | None = None
         self._cache = cache
@@ -127,20 +128,26 @@ class Training:
             yield self._train_epoch(phase)
 
     def state(self) -> dict[str, Any]:
-        """Return everything that `load_state` needs to go on as if never interrupted: tensors and plain values."""
+        """Return everything that `load_state` needs to go on as if never interrupted: tensors and plain values.
+
+        A backbone that was never trained is built again, and a last epoch that is the best is there once.
+        """
         return {
             "version": STATE_VERSION,
-            "model": self.network.module.state_dict(),
+            "backbone_trained": self._best.whole,
+            "model": self._best.learning(),
             "optimizer": self._phase.optimizer.state_dict() if self._phase else None,
-            "best_weights": self._best_weights,
+            "best_weights": None if self.progress.best_epoch == self.progress.epoch else self._best.tensors(),
             "progress": asdict(self.progress),
             "history": [asdict(record) for record in self.history],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state` returned for the same trial."""
-        self.network.module.load_state_dict(state["model"])
-        self._best_weights = {name: tensor.to(self.device) for name, tensor in state["best_weights"].items()}
+        if state["backbone_trained"]:
+            self._backbone_changes()
+        load_tensors(self.network, state["model"])
+        self._best.replace(state["model"] if state["best_weights"] is None else state["best_weights"])
         self.progress = Progress(**state["progress"])
         self.history = [EpochRecord(**record) for record in state["history"]]
         self._saved_optimizer = state["optimizer"]
@@ -150,8 +157,8 @@ class Training:
         """Restore the best epoch and score the test split with it, once."""
         if not self.history:
             raise DivergedError("no epoch was trained")
-        self._restore_best()
-        weights = {name: tensor.detach().cpu() for name, tensor in self.network.module.state_dict().items()}
+        self._best.restore()
+        weights = {name: tensor.detach().cpu() for name, tensor in self._best.tensors().items()}
         best = self.history[self.progress.best_epoch - 1]
         if self.images.test is None:
             return Finished(best=best, scores=None, predictions=None, weights=weights)
@@ -166,7 +173,7 @@ class Training:
     def _train_epoch(self, phase: Phase) -> EpochRecord:
         if self._phase is None:
             if phase.train != "head":
-                backbone_changes(self.network)
+                self._backbone_changes()
             self._phase = PhaseRun(self.network, phase, self._task, self._frozen_features(self.progress.phase))
             if self._saved_optimizer is not None:
                 self._phase.load_optimizer(self._saved_optimizer)
@@ -249,20 +256,19 @@ class Training:
             progress.phase_best_loss, progress.stale_epochs = record.val_loss, 0
         if record.val_loss < progress.best_loss:
             progress.best_loss, progress.best_epoch = record.val_loss, record.epoch
-            self._best_weights = {
-                name: tensor.detach().clone() for name, tensor in self.network.module.state_dict().items()
-            }
+            self._best.keep()
+
+    def _backbone_changes(self) -> None:
+        backbone_changes(self.network)
+        self._best.include_backbone()
 
     def _leave_phase(self) -> None:
-        self._restore_best()
+        self._best.restore()
         progress = self.progress
         progress.phase += 1
         progress.phase_epoch = progress.stale_epochs = 0
         progress.phase_best_loss = math.inf
         self._phase = self._saved_optimizer = None
-
-    def _restore_best(self) -> None:
-        self.network.module.load_state_dict(self._best_weights)
 
 
 def usual_tuning(device: torch.device) -> Tuning:

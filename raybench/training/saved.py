@@ -1,26 +1,44 @@
-"""Trained networks read back: a weight file and the card beside it in, a `SavedNetwork` out.
+"""Trained networks kept and read back: a network's best weights in, files out; a weight file in, a `SavedNetwork` out.
 
-The file is one that a trial left in its run directory, or that `raybench export` wrote. Both hold every tensor of the
-network, head included, and a card with classes, image size and normalisation.
+    RUN/checkpoints/TRIAL_ID.safetensors, .json    what the trial learned, and the card of the whole network
+    RUN/checkpoints/backbone-DIGEST.safetensors    of trials that trained a head alone: once for all that share it
+
+A file that `raybench export` wrote holds every tensor of the network. Both have a card with classes, image size and
+normalisation.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from torch import Tensor
+
+from raybench.atomic import replacing
 from raybench.errors import RunError, WeightsError
 from raybench.records import ModelSpec, Status, Trial, TrialResult
 from raybench.results import read_trial
 from raybench.training.architectures import model_kind
+from raybench.training.backbone import backbone_digest, backbone_tensors, head_tensors
 from raybench.training.checkpoint import weights_path
 from raybench.training.models import build_unset
 from raybench.training.network import Network
-from raybench.training.weight_files import WeightCard, card_path, read_card, read_tensors
+from raybench.training.weight_files import (
+    WeightCard,
+    card_path,
+    read_card,
+    read_tensors,
+    write_tensors,
+    write_weights,
+)
 from raybench.trials import describe
 
 NEEDED: Final = ("model", "classes", "image_size", "mean", "std")
 """What a card must say before its network can be rebuilt."""
+
+DIGEST_DIGITS: Final = 32
+"""Of a backbone's SHA-256, in its file name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +50,38 @@ class SavedNetwork:
     classes: tuple[str, ...]
     """In the order of the network's scores."""
     card: WeightCard
+
+
+def save_trial(
+    run_dir: Path, trial: Trial, network: Network, *, classes: tuple[str, ...], learned: Mapping[str, Tensor]
+) -> None:
+    """Write what a trial learned, and the backbone where that is not part of it and is not there yet.
+
+    Args:
+        run_dir: of the run.
+        trial: that ended.
+        network: as its best epoch left it.
+        classes: in the order of the network's scores.
+        learned: tensors of its best epoch: the head's or all.
+
+    """
+    path = weights_path(run_dir, trial.trial_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    card = WeightCard(
+        model=trial.model.name,
+        classes=classes,
+        image_size=trial.dataset.image_size,
+        mean=network.mean,
+        std=network.std,
+        pretrained_on=trial.dataset.name,
+    )
+    if learned.keys() == head_tensors(network).keys():
+        card = replace(card, backbone_file=f"backbone-{backbone_digest(network)[:DIGEST_DIGITS]}.safetensors")
+        backbone = path.with_name(str(card.backbone_file))
+        if not backbone.exists():
+            with replacing(backbone) as temporary:
+                write_tensors(temporary, backbone_tensors(network))
+    write_weights(path, learned, card, head=network.head_name, trial_id=trial.trial_id)
 
 
 def open_trial(run_dir: Path, trial: Trial) -> SavedNetwork:

@@ -1,7 +1,8 @@
 """Weight files: a .pth, .pt or .safetensors file in, named tensors out, and the card that lies beside it.
 
 Read without running any code that a file may carry. A card is FILE.json beside FILE.safetensors: what the weights are
-for, how images were normalised, what they were pretrained on.
+for, how images were normalised, what they were pretrained on. A file may hold a head alone: its card then names the
+file beside it that has the backbone, which many heads share.
 """
 
 import hashlib
@@ -45,6 +46,8 @@ class WeightCard:
     std: tuple[float, float, float] | None = None
     pretrained_on: str | None = None
     """In words: data, images, what it reached."""
+    backbone_file: str | None = None
+    """Name of the file in the same folder that holds all tensors but these; None: these are all."""
 
 
 def card_path(path: Path) -> Path:
@@ -55,8 +58,8 @@ def card_path(path: Path) -> Path:
 def read_card(path: Path) -> WeightCard:
     """Read the card of the weight file `path`; an empty card where there is none.
 
-    Other keys than the card's own are ignored. Raises WeightsError where it is no JSON object, or where mean or std
-    are not three finite numbers (std above 0) or only one of them is given.
+    Other keys than the card's own are ignored. Raises WeightsError where it is no JSON object, where mean or std
+    are not three finite numbers (std above 0) or only one of them is given, or where backbone_file is no file name.
     """
     where = card_path(path)
     try:
@@ -69,6 +72,9 @@ def read_card(path: Path) -> WeightCard:
         raise WeightsError(f"{where}: is not a JSON object but a {type(entries).__name__}")
     if (entries.get("mean") is None) != (entries.get("std") is None):
         raise WeightsError(f"{where}: mean and std belong together; give both or neither")
+    backbone_file = entries.get("backbone_file")
+    if backbone_file is not None and (backbone_file == "" or Path(str(backbone_file)).name != backbone_file):
+        raise WeightsError(f"{where}: backbone_file {backbone_file!r} is not the name of a file beside it")
     classes = entries.get("classes")
     return WeightCard(
         model=entries.get("model"),
@@ -77,16 +83,23 @@ def read_card(path: Path) -> WeightCard:
         mean=_three(entries.get("mean"), where, "mean"),
         std=_three(entries.get("std"), where, "std"),
         pretrained_on=entries.get("pretrained_on"),
+        backbone_file=backbone_file,
     )
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], card: WeightCard, **more: Any) -> None:  # noqa: ANN401
     """Write `tensors` as safetensors to `path` and the card beside it, `more` among the card's keys."""
-    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    safetensors.torch.save_file(copies, path)
     write_card(path, card, **more)
+    write_tensors(path, tensors)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors as safetensors, without a card, with the permissions that new files have here."""
+    path.touch()
+    permissions = path.stat().st_mode
+    safetensors.torch.save_file(_separate(tensors), path)
     # safetensors makes files that only their owner can read; a run directory may be shared.
-    path.chmod(card_path(path).stat().st_mode)
+    path.chmod(permissions)
 
 
 def write_card(path: Path, card: WeightCard, **more: Any) -> None:  # noqa: ANN401
@@ -100,8 +113,24 @@ def read_tensors(path: Path) -> OrderedDict[str, Tensor]:
     Checkpoints that keep them under `state_dict`, `model_state_dict` or `model` are unpacked, entries that are no
     tensors left out, and the prefixes of DistributedDataParallel and torch.compile taken off.
 
+    Where its card names a file with the backbone, the tensors of both are returned.
+
     Raises WeightsError where the file is missing, damaged, holds no tensors, or is a pickle that would run code.
     """
+    tensors = _read_file(path)
+    backbone_file = read_card(path).backbone_file
+    if backbone_file is None:
+        return tensors
+    if not path.with_name(backbone_file).is_file():
+        raise WeightsError(
+            f"weights {str(path)!r}: hold a head alone, and {backbone_file} with its backbone is not beside them; copy "
+            "both, or let 'raybench export' write one file with everything"
+        )
+    backbone = _read_file(path.with_name(backbone_file))
+    return OrderedDict([*backbone.items(), *tensors.items()])
+
+
+def _read_file(path: Path) -> OrderedDict[str, Tensor]:
     if path.suffix not in FILE_SUFFIXES:
         raise WeightsError(f"weights {str(path)!r}: a file that ends with {', '.join(FILE_SUFFIXES)} is needed")
     if not path.is_file():
@@ -125,12 +154,14 @@ def read_tensors(path: Path) -> OrderedDict[str, Tensor]:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a weight file's bytes and, where its card gives one, of its normalisation."""
+    """Return the SHA-256 of a weight file's bytes and of what its card adds: normalisation, the backbone's file."""
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256")
     card = read_card(path)
     if card.mean is not None:
         digest.update(json.dumps([card.mean, card.std]).encode())
+    if card.backbone_file is not None:
+        digest.update(file_digest(path.with_name(card.backbone_file)).encode())
     return digest.hexdigest()
 
 
@@ -142,6 +173,18 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors on the CPU, contiguous, none of them sharing memory with another."""
+    separate = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        memory = own.untyped_storage().data_ptr()
+        separate[name] = own.clone() if memory in taken else own
+        taken.add(memory)
+    return separate
 
 
 def _unpacked(loaded: object) -> OrderedDict[str, Tensor]:
