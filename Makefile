@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test coverage lint format wheel wheel-quick clean
+.PHONY: help quickstart test coverage bench lint format wheel wheel-quick clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: $(INSTALLED) ## Set up, run the tests; ARGS='-k cost -x' is handed to pyte
 
 coverage: $(INSTALLED) ## Run the tests and say which lines and branches none of them takes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing $(ARGS)
+
+bench: $(INSTALLED) ## Measure how fast raybench is, against doing it by hand; ARGS='grid ranking' measures these two alone
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(INSTALLED) ## Check style, types and import rules
 	$(BIN)/ruff check

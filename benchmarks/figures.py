@@ -78,11 +78,13 @@ class Figure:
         return " ".join(f"{self.name}: {self.ratio:.3g}x{goal} {verdict} [{sides}] {self.note}".split())
 
 
-def publish(benchmark: str, figures: Sequence[Figure], details: Mapping[str, Any] | None = None) -> None:
-    """Print the figures and write benchmarks/results/BENCHMARK.json."""
+def publish(
+    benchmark: str, figures: Sequence[Figure], details: Mapping[str, Any] | None = None, *, folder: Path = RESULTS
+) -> None:
+    """Print the figures and write BENCHMARK.json into the folder."""
     for figure in figures:
         print(f"{benchmark}: {figure.line()}", flush=True)
-    RESULTS.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
     record = {
         "benchmark": benchmark,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -91,7 +93,7 @@ def publish(benchmark: str, figures: Sequence[Figure], details: Mapping[str, Any
         "figures": [_plain(figure) for figure in figures],
         "details": dict(details or {}),
     }
-    (RESULTS / f"{benchmark}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (folder / f"{benchmark}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _plain(figure: Figure) -> dict[str, Any]:
