@@ -19,7 +19,10 @@ from raybench.training.data import ImageSplit
 from raybench.training.pixels import PixelSource, pixel_source, to_device, to_model
 
 EVALUATION_BATCH = 256
-"""Images a forward pass without gradients takes at once."""
+"""Most images that a forward pass without gradients takes at once."""
+_FEWEST = 32
+_CPU_PIXELS = 64 * 224 * 224
+"""Of such a batch on a CPU: more are no quicker, and trials that run side by side share the memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +78,13 @@ def training_images(split: ImageSplit, subset: npt.NDArray[np.int64], preparatio
     )
 
 
+def evaluation_batch(device: torch.device, image_size: int) -> int:
+    """Return how many images a forward pass without gradients takes at once."""
+    if device.type != "cpu":
+        return EVALUATION_BATCH
+    return min(max(_CPU_PIXELS // image_size**2, _FEWEST), EVALUATION_BATCH)
+
+
 def training_order(images: int, batch_size: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
     """Return positions 0..images-1 in the epoch's order, cut into batches.
 
@@ -96,7 +106,6 @@ def forward_all(
 ) -> Tensor:
     """Return the module's outputs for a split, or for some of its images, in order, on the device: shape [n, ...]."""
     source = pixel_source(split.images, preparation.device, positions)
-    starts = range(0, len(source), EVALUATION_BATCH)
-    return torch.cat(
-        [module(preparation.finished(source.between(start, start + EVALUATION_BATCH))) for start in starts]
-    )
+    size = evaluation_batch(preparation.device, split.images.shape[1])
+    starts = range(0, len(source), size)
+    return torch.cat([module(preparation.finished(source.between(start, start + size))) for start in starts])

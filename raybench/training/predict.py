@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from raybench.errors import DataError
 from raybench.records import Trial
-from raybench.training.batches import EVALUATION_BATCH, Preparation
+from raybench.training.batches import Preparation, evaluation_batch
 from raybench.training.decoding import decode
 from raybench.training.network import Network
 from raybench.training.saved import SavedNetwork, open_file, open_trial
@@ -76,10 +76,8 @@ class Classifier:
 
         Raises DataError that names the first image that cannot be read.
         """
-        parts = [
-            self._probabilities_at_once(paths[start : start + EVALUATION_BATCH])
-            for start in range(0, len(paths), EVALUATION_BATCH)
-        ]
+        size = evaluation_batch(self.device, self.network.image_size)
+        parts = [self._probabilities_at_once(paths[start : start + size]) for start in range(0, len(paths), size)]
         return np.concatenate([np.empty((0, len(self.classes)), np.float32), *parts])
 
     def predict(self, paths: Sequence[Path], *, top: int = 3) -> list[Prediction]:

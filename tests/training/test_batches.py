@@ -12,7 +12,14 @@ from raybench.experiment import load_experiment
 from raybench.records import DatasetSpec
 from raybench.training import preflight
 from raybench.training.augment import augment
-from raybench.training.batches import EVALUATION_BATCH, Preparation, forward_all, training_images, training_order
+from raybench.training.batches import (
+    EVALUATION_BATCH,
+    Preparation,
+    evaluation_batch,
+    forward_all,
+    training_images,
+    training_order,
+)
 from raybench.training.data import ImageSplit, load_images
 from raybench.training.pixels import to_model
 
@@ -76,6 +83,13 @@ def test_the_generator_of_an_epoch_is_the_same_whatever_was_drawn_before() -> No
     ready = preparation("default")
     torch.rand(3, generator=ready.generator(1))
     assert torch.equal(torch.rand(3, generator=ready.generator(1)), torch.rand(3, generator=ready.generator(1)))
+
+
+@pytest.mark.parametrize(
+    ("device", "side", "images"), [("cpu", 16, 256), ("cpu", 224, 64), ("cpu", 600, 32), ("meta", 600, 256)]
+)
+def test_batches_without_gradients_hold_fewer_images_where_these_are_large(device: str, side: int, images: int) -> None:
+    assert evaluation_batch(torch.device(device), side) == images
 
 
 @pytest.mark.parametrize("positions", [None, np.array([7, 300, 2])])
