@@ -228,12 +228,13 @@ def _endings(run_dir: Path, trials: Sequence[Trial], statuses: Mapping[str, Stat
     ended = [trial.trial_id for trial in trials if statuses.get(trial.trial_id) in ENDED]
     if not ended:
         return []
-    accuracies = load_results(run_dir, only=ended).set_index("trial_id")["val_accuracy"].astype(float)
+    rows = load_results(run_dir, only=ended)
+    accuracies = dict(zip(rows["trial_id"], rows["val_accuracy"].astype(float), strict=True))
     return [
         TrialEnded(
             trial_id=trial_id,
             status=statuses[trial_id],
-            val_accuracy=None if math.isnan(accuracies[trial_id]) else float(accuracies[trial_id]),
+            val_accuracy=None if math.isnan(accuracies[trial_id]) else accuracies[trial_id],
             error=None,
         )
         for trial_id in ended

@@ -167,6 +167,16 @@ def test_leader_has_the_highest_mean_over_its_seeds() -> None:
     assert leader.val_accuracy == pytest.approx(0.91)
 
 
+@pytest.mark.parametrize("status", [Status.STOPPED, Status.COMPLETED])
+def test_trial_that_starts_again_counts_for_its_configuration_as_it_ends_anew(status: Status) -> None:
+    trials = [make_trial("a0", model="a"), make_trial("b0", model="b")]
+    again = [ended("a0", 0.99, status=status), TrialStarted(trial_id="a0")]
+    board = board_of(trials, ended("b0", 0.5), *again)
+    assert [leader.configuration for leader in board.leaders()] == ["b random fine-tune"]
+    board.feed(ended("a0", 0.6))
+    assert [(leader.configuration, leader.val_accuracy) for leader in board.leaders()] == [("a random fine-tune", 0.6)]
+
+
 @pytest.mark.parametrize("status", [Status.STOPPED, Status.FAILED])
 def test_configuration_with_a_stopped_or_failed_seed_never_leads(status: Status) -> None:
     trials = [make_trial("a0", model="a"), make_trial("a1", model="a", seed=1), make_trial("b0", model="b")]
@@ -216,6 +226,23 @@ def test_expected_end_takes_patience_of_ended_trials_into_account() -> None:
     trials = [make_trial("t0", epochs=10), make_trial("t1", seed=1, epochs=10)]
     board = board_of(trials, *whole_trial("t0", 5, 0.9, seconds=1.0))
     assert board.remaining_seconds(NOON + timedelta(seconds=5)) == pytest.approx(5.0)
+
+
+def test_expected_end_counts_the_epochs_that_a_running_trial_has_done() -> None:
+    trials = [make_trial("t0", epochs=10), make_trial("t1", seed=1, epochs=10)]
+    board = board_of(trials, *whole_trial("t0", 10, 0.9, seconds=1.0), TrialStarted(trial_id="t1"), epoch("t1", 8))
+    # Eleven epochs took 22 s by the clock; two are to go.
+    assert board.remaining_seconds(NOON + timedelta(seconds=22)) == pytest.approx(4.0)
+
+
+def test_expected_end_leaves_out_what_was_done_before_and_takes_in_what_starts_again() -> None:
+    trials = [make_trial(f"t{seed}", seed=seed, epochs=10) for seed in range(3)]
+    board = board_of(trials, *whole_trial("t1", 10, 0.9, seconds=1.0), earlier=(ended("t0", 0.9), ended("t2", None)))
+    assert board.remaining_seconds(NOON + timedelta(seconds=10)) == 0.0
+    board.feed(TrialStarted(trial_id="t2"))
+    assert board.remaining_seconds(NOON + timedelta(seconds=10)) == pytest.approx(10.0)
+    board.feed(TrialStarted(trial_id="t2"))
+    assert board.remaining_seconds(NOON + timedelta(seconds=10)) == pytest.approx(10.0)
 
 
 def test_nothing_is_to_go_once_every_trial_ended() -> None:

@@ -17,9 +17,10 @@ others go on without a pause. Beyond the paper:
 """
 
 import math
+from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from raybench.records import AshaSettings
@@ -58,12 +59,21 @@ class Decision:
     stop: bool
 
 
+@dataclass(kw_only=True, slots=True)
+class _Rung:
+    """What was recorded at one rung of one group."""
+
+    trial_ids: set[str] = field(default_factory=set)
+    values: list[float] = field(default_factory=list)
+    """Ascending."""
+
+
 class GroupedAsha:
     """The rungs of every group; deterministic in the order of arrival."""
 
     def __init__(self, settings: AshaSettings) -> None:
         self._settings = settings
-        self._values: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
+        self._rungs: dict[tuple[str, int], _Rung] = defaultdict(_Rung)
         self._stops: dict[str, Decision] = {}
 
     @classmethod
@@ -101,18 +111,21 @@ class GroupedAsha:
         if not reached:
             return None
         rung = reached[-1]
-        recorded = self._values.get((report.group, rung), {})
-        if report.trial_id in recorded:
+        recorded = self._rungs[report.group, rung]
+        if report.trial_id in recorded.trial_ids:
             return None
-        values = sorted([*recorded.values(), report.best_val_loss])
-        going_on = len(values) // self._settings.reduction_factor
-        stop = going_on > 0 and report.best_val_loss > values[going_on - 1]
+        going_on = (len(recorded.values) + 1) // self._settings.reduction_factor
+        better = bisect_left(recorded.values, report.best_val_loss)
+        stop = 0 < going_on <= better
         return self._decision(report, rung=rung, value=report.best_val_loss, stop=stop)
 
     def record(self, decision: Decision) -> None:
         """Let a decision count from now on; one that stands already stays as it is."""
         if decision.rung is not None and decision.value is not None:
-            self._values[decision.group, decision.rung].setdefault(decision.trial_id, decision.value)
+            recorded = self._rungs[decision.group, decision.rung]
+            if decision.trial_id not in recorded.trial_ids:
+                recorded.trial_ids.add(decision.trial_id)
+                insort(recorded.values, decision.value)
         if decision.stop:
             self._stops.setdefault(decision.trial_id, decision)
 

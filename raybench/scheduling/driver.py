@@ -9,7 +9,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,13 +19,13 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
 
 from raybench.events import EpochDone, Event, TrialEnded, TrialStarted
-from raybench.records import EpochRecord, Status, Trial, TrialResult
+from raybench.records import Status, Trial, TrialResult
 from raybench.results import read_trial, write_trial
 from raybench.scheduling.asha import EpochReport, GroupedAsha
 from raybench.scheduling.decisions import DecisionLog, find_desk
-from raybench.scheduling.trainable import failed_result
+from raybench.scheduling.queue import InOrder
+from raybench.scheduling.trainable import ENDED, EPOCH, EpochNews, ended_event, failed_result
 
-EPOCH_METRICS = tuple(field.name for field in fields(EpochRecord) if field.name != "trial_id")
 TELL_SECONDS = 30
 """How long the desk may take to hear of a stop; it answers in milliseconds unless it has just been started again."""
 
@@ -50,10 +49,8 @@ class Problems:
         return tuple(self._texts)
 
 
-class RecordingScheduler(FIFOScheduler):
-    """Starts trials in the given order, writes decisions down and tells them to the desk; never ends a trial itself."""
-
-    _supports_buffered_results = False  # every epoch is judged before its trial asks
+class RecordingScheduler(InOrder):
+    """Writes decisions down and tells them to the desk."""
 
     def __init__(
         self,
@@ -65,36 +62,33 @@ class RecordingScheduler(FIFOScheduler):
         groups: Mapping[str, str],
         problems: Problems,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._asha = asha
         self._log = log
         self._desk = desk
-        self._trials = trials
+        self._epochs = {trial_id: trial.strategy.phases[-1].epochs for trial_id, trial in trials.items()}
         self._groups = groups
         self._problems = problems
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Ray Tune writes its schedulers into files that are never read back."""
-        return {}
-
     def on_trial_result(self, tune_controller: object, trial: TuneTrial, result: Mapping[str, Any]) -> str:
         """Judge an epoch; the decision is durable and known to the desk when this returns."""
-        del tune_controller
-        if "epoch" in result:
+        del tune_controller, trial
+        if EPOCH in result:
             with self._problems.caught("a decision could not be recorded, so the trial went on"):
-                self._judge(self._trials[trial.config["trial"]], result)
+                self._judge(result[EPOCH])
         return str(FIFOScheduler.CONTINUE)
 
-    def _judge(self, trial: Trial, result: Mapping[str, Any]) -> None:
+    def _judge(self, news: EpochNews) -> None:
+        trial_id = news.record.trial_id
         decision = self._asha.judge(
             EpochReport(
-                trial_id=trial.trial_id,
-                group=self._groups[trial.trial_id],
-                epoch=result["epoch"],
-                last_phase_epoch=result["last_phase_epoch"],
-                last_phase_epochs=trial.strategy.phases[-1].epochs,
-                val_loss=result["val_loss"],
-                best_val_loss=result["best_val_loss"],
+                trial_id=trial_id,
+                group=self._groups[trial_id],
+                epoch=news.record.epoch,
+                last_phase_epoch=news.last_phase_epoch,
+                last_phase_epochs=self._epochs[trial_id],
+                val_loss=news.record.val_loss,
+                best_val_loss=news.best_val_loss,
             )
         )
         if decision is None:
@@ -131,14 +125,18 @@ class Announcer(Callback):
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Mapping[str, Any], **info: object
     ) -> None:
         """Tell of an epoch, or that the trial's row is there."""
-        del iteration, trials, info
-        trial_id = trial.config["trial"]
+        del iteration, trials, trial, info
         with self._problems.caught("a report could not be read"):
-            if "status" in result:
-                self._end(trial_id, Status(result["status"]), result["val_accuracy"], result["error"])
-            else:
-                metrics = {name: result[name] for name in EPOCH_METRICS}
-                self._tell(EpochDone(record=EpochRecord(trial_id=trial_id, **metrics)))
+            if ENDED in result:
+                self._end(result[ENDED])
+            elif EPOCH in result:
+                self._tell(EpochDone(record=result[EPOCH].record))
+
+    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
+        """Let go of the means that Ray Tune keeps of every number of every trial."""
+        del iteration, trials, info
+        trial.run_metadata.metric_analysis.clear()
+        trial.run_metadata.metric_n_steps.clear()
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
         """Settle a trial whose worker was lost once more than allowed."""
@@ -158,7 +156,7 @@ class Announcer(Callback):
             if row is None:
                 row = failed_result(self._trials[trial_id], f"WorkerLost: {reason}", None, retries=retries)
                 write_trial(self._run_dir, row, [], None)
-            self._end(trial_id, row.status, row.val_accuracy, row.error)
+            self._end(ended_event(row))
 
     def find_rows(self) -> None:
         """Tell of trials whose row is there though their last report never came, as after an interruption."""
@@ -167,16 +165,16 @@ class Announcer(Callback):
                 with self._problems.caught(f"the row of trial {trial_id} could not be read"):
                     row = self._row(trial_id)
                     if row is not None:
-                        self._end(trial_id, row.status, row.val_accuracy, row.error)
+                        self._end(ended_event(row))
 
     def _row(self, trial_id: str) -> TrialResult | None:
         """Return the row of this run; a failed one is of an earlier run, since this one tries the trial again."""
         row = read_trial(self._run_dir, trial_id)
         return None if row is None or row.status is Status.FAILED else row
 
-    def _end(self, trial_id: str, status: Status, val_accuracy: float | None, error: str | None) -> None:
-        self.statuses[trial_id] = status
-        self._tell(TrialEnded(trial_id=trial_id, status=status, val_accuracy=val_accuracy, error=error))
+    def _end(self, event: TrialEnded) -> None:
+        self.statuses[event.trial_id] = event.status
+        self._tell(event)
 
     def _tell(self, event: Event) -> None:
         with self._problems.caught("an event could not be shown"):

@@ -130,8 +130,26 @@ def fit(request: ResourceRequest, machines: Sequence[Node]) -> Share:
     return Share(cpu=_quantised(request.cpu), gpu=_quantised(gpu))
 
 
+def count_places(share: Share, machines: Sequence[Node]) -> int:
+    """Return how many trials of that share fit on the machines together, when nothing else runs there."""
+    return sum(_places(share, machine) for machine in machines)
+
+
+def _places(share: Share, machine: Node) -> int:
+    by_cpu = _steps(machine.cpus) // _steps(share.cpu)
+    if not share.gpu:
+        return by_cpu
+    if share.gpu < 1:  # a trial never spans two GPUs
+        return min(by_cpu, math.floor(machine.gpus) * (_steps(1) // _steps(share.gpu)))
+    return min(by_cpu, _steps(machine.gpus) // _steps(share.gpu))
+
+
+def _steps(amount: float) -> int:
+    return math.floor(amount / STEP + ROUNDING)
+
+
 def _quantised(amount: float) -> float:
-    return round(math.floor(amount / STEP + ROUNDING) * STEP, 4)
+    return round(_steps(amount) * STEP, 4)
 
 
 def _ray_nodes() -> list[dict[str, Any]]:

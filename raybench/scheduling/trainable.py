@@ -1,19 +1,23 @@
 """What runs in a worker: one trial, reported epoch by epoch.
 
-In: the id of a trial, from Ray Tune, and what all trials of the run share. Out: the trial's row, written by training
+In: a trial, from Ray Tune, and what all trials of the run share. Out: the trial's row, written by training
 (or here, for one that raised an error), and after it a last report.
 
 A trial ends itself: Ray Tune never stops one that could still score its best epoch. So when Tune does end this
-function, by SystemExit from a report, the run was interrupted and no row is written.
+function, by SystemExit from the report of an epoch, the run was interrupted and no row is written.
+
+Reports hold an object each instead of numbers: of every number, Ray Tune keeps means and extremes for good.
 """
 
+import json
 import math
 import os
 import platform
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,18 +26,24 @@ import ray
 from ray import tune
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
+from ray.tune.result import DONE
 
+from raybench.events import TrialEnded
 from raybench.records import Allocation, EpochRecord, Status, Trial, TrialResult
 from raybench.results import write_trial
 from raybench.scheduling.cluster import INSTANCE_LABEL
 from raybench.scheduling.decisions import find_desk
 from raybench.scheduling.resources import Share, node_cpus
-from raybench.trials import first_row, from_json
+from raybench.trials import first_row, from_json, to_json
 
 CLEANUP_SECONDS = 60
 """How long a trial may take to leave its process to the next one; Ray Tune's 2 s fail the next trial on a slow disk."""
 ERROR_LINES = 6
 """Of a traceback, kept in the row: where it happened and what was raised."""
+EPOCH = "epoch"
+"""Key of a report that holds an `EpochNews`."""
+ENDED = "ended"
+"""Key of a trial's last report, which holds a `TrialEnded`."""
 
 
 class Execute(Protocol):
@@ -51,10 +61,8 @@ class Execute(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shared:
-    """What every trial of a run gets, sent to each worker once."""
+    """What every trial of a run gets. Ray Tune unpickles it for each trial: nothing here may grow with their number."""
 
-    trials: Mapping[str, dict[str, Any]]
-    """By trial id, as plain JSON values."""
     run_dir: Path
     share: Share
     price_per_hour_usd: Mapping[str, float]
@@ -71,8 +79,24 @@ class Shared:
     """Working directory of the driver, which relative paths start from."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochNews:
+    """An epoch, and what the stopping rule has to know beside it."""
+
+    record: EpochRecord
+    last_phase_epoch: int
+    """Epochs done of the strategy's last phase; 0 in the phases before it."""
+    best_val_loss: float
+    """Lowest so far over all phases; infinite where no epoch gave a number."""
+
+
+def trial_config(trial: Trial) -> dict[str, str]:
+    """Return what Ray Tune hands to `run_trial`: texts, which it copies many times at no cost."""
+    return {"trial": trial.trial_id, "record": json.dumps(to_json(trial))}
+
+
 def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
-    """Run the trial that the config names; Ray Tune calls this once a trial, many times in one process.
+    """Run the trial of a `trial_config`; Ray Tune calls this once a trial, many times in one process.
 
     Raises:
         RayError: Ray itself failed, so that the trial is started again elsewhere.
@@ -80,15 +104,15 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
 
     """
     _prepare_process(shared)
-    trial = from_json(shared.trials[config["trial"]])
-    desk = find_desk(shared.desk)
+    desk = _desk(shared.desk)
+    trial = from_json(json.loads(config["record"]))
     begun: Any = ray.get(desk.begin.remote(trial.trial_id))
     allocation = _allocation(shared, retries=int(begun))
     history: list[EpochRecord] = []
 
     def on_epoch(record: EpochRecord) -> bool:
         history.append(record)
-        tune.report(epoch_metrics(trial, history))
+        tune.report({EPOCH: epoch_news(trial, history)})
         return _ends(desk, record)
 
     try:
@@ -98,7 +122,8 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a model, a dataset or training raises ends this trial only
         result = failed_result(trial, error_text(error), allocation, retries=allocation.retries)
         write_trial(shared.run_dir, result, history, None)
-    tune.report(end_metrics(result))  # after the row: the driver takes it as the news that the row is there
+    # After the row: the driver takes it as the news that the row is there. Ray Tune ends the function here, as done.
+    tune.report({ENDED: ended_event(result), DONE: True})
 
 
 def _ends(desk: ActorHandle[Any], record: EpochRecord) -> bool:
@@ -106,19 +131,21 @@ def _ends(desk: ActorHandle[Any], record: EpochRecord) -> bool:
     return bool(ray.get(desk.ask.remote(record.trial_id, record.epoch)))
 
 
-def epoch_metrics(trial: Trial, history: list[EpochRecord]) -> dict[str, Any]:
-    """Return the last epoch and what the stopping rule needs beside it, as a flat report."""
-    record = history[-1]
-    metrics = asdict(record)
-    del metrics["trial_id"]  # a word of Ray Tune's
-    in_last_phase = [epoch for epoch in history if epoch.phase == len(trial.strategy.phases)]
+def epoch_news(trial: Trial, history: list[EpochRecord]) -> EpochNews:
+    """Return the last epoch of the history with what the stopping rule needs."""
     finite = [epoch.val_loss for epoch in history if math.isfinite(epoch.val_loss)]
-    return {**metrics, "last_phase_epoch": len(in_last_phase), "best_val_loss": min(finite, default=math.inf)}
+    return EpochNews(
+        record=history[-1],
+        last_phase_epoch=sum(epoch.phase == len(trial.strategy.phases) for epoch in history),
+        best_val_loss=min(finite, default=math.inf),
+    )
 
 
-def end_metrics(result: TrialResult) -> dict[str, Any]:
-    """Return the report that says that the trial's row is there."""
-    return {"status": result.status.value, "val_accuracy": result.val_accuracy, "error": result.error}
+def ended_event(result: TrialResult) -> TrialEnded:
+    """Return the news that the trial's row is there."""
+    return TrialEnded(
+        trial_id=result.trial_id, status=result.status, val_accuracy=result.val_accuracy, error=result.error
+    )
 
 
 def failed_result(trial: Trial, error: str, allocation: Allocation | None, *, retries: int) -> TrialResult:
@@ -139,6 +166,12 @@ def error_text(error: BaseException) -> str:
     head = "".join(traceback.format_exception_only(error)).strip()
     where = "".join(traceback.format_tb(error.__traceback__)).rstrip().splitlines()[-ERROR_LINES:]
     return "\n".join([head, *where])
+
+
+@cache
+def _desk(name: str) -> ActorHandle[Any]:
+    """Look the desk up once a process."""
+    return find_desk(name)
 
 
 def _prepare_process(shared: Shared) -> None:

@@ -9,7 +9,7 @@ is read back: what lasts are rows, checkpoints and the decision log in the run d
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 import ray
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.schedulers import FIFOScheduler
 
 from raybench.errors import RaybenchError
 from raybench.events import Event
@@ -28,13 +27,15 @@ from raybench.scheduling.asha import GroupedAsha
 from raybench.scheduling.cluster import check_session, environment, import_path, quiet_ray, ray_session
 from raybench.scheduling.decisions import LOG_NAME, DecisionLog, open_desk
 from raybench.scheduling.driver import Announcer, Interruption, Problems, RecordingScheduler
+from raybench.scheduling.queue import AllEnded, Finish, InOrder, Room, TrialQueue
 from raybench.scheduling.trainable import Shared, run_trial
-from raybench.trials import group_of, to_json
+from raybench.trials import group_of
 
 TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # three files a trial, with an fsync each epoch
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours hears Ctrl-C, so that an interruption is told from an end
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # snapshots that nobody would read
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # the queue says how many: each trial that has room
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints a summary even where it is asked for nothing
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in an experiment start from the driver's working directory
 }
@@ -174,7 +175,6 @@ def _run(
         on_start()
         with open_desk(None if settings.asha is None else log.path) as desk:
             shared = Shared(
-                trials={trial.trial_id: to_json(trial) for trial in trials},
                 run_dir=run_dir,
                 share=share,
                 price_per_hour_usd=dict(settings.price_per_hour_usd),
@@ -184,7 +184,7 @@ def _run(
                 import_path=import_path(),
                 directory=Path.cwd(),
             )
-            scheduler = FIFOScheduler()  # type: ignore[no-untyped-call]
+            scheduler = InOrder()
             if settings.asha is not None:
                 scheduler = RecordingScheduler(
                     asha=GroupedAsha.from_log(settings.asha, decisions),
@@ -195,13 +195,14 @@ def _run(
                     problems=problems,
                 )
             for _ in range(PASSES):
-                remaining = [trial.trial_id for trial in trials if trial.trial_id not in announcer.statuses]
+                remaining = [trial for trial in trials if trial.trial_id not in announcer.statuses]
                 if remaining and not interruption.requested:
                     _fit(
                         remaining,
                         shared,
                         max_failures=settings.max_failures,
                         scheduler=scheduler,
+                        room=Room(share, spare=0 if ends_with_run else 1),  # a waiting trial makes a cluster grow
                         announcer=announcer,
                         interruption=interruption,
                     )
@@ -211,24 +212,28 @@ def _run(
 
 
 def _fit(
-    trial_ids: Sequence[str],
+    trials: Sequence[Trial],
     shared: Shared,
     *,
     max_failures: int,
-    scheduler: FIFOScheduler,
+    scheduler: InOrder,
+    room: Room,
     announcer: Announcer,
     interruption: Interruption,
 ) -> None:
     """Let one Tuner run the trials, in a directory that is gone afterwards."""
+    queue = TrialQueue(trials, count_live=scheduler.count_live, room=room)
     with (
         _ray_failures(interruption),
+        suppress(AllEnded),
         TemporaryDirectory(prefix="raybench-tune-", ignore_cleanup_errors=True) as scratch,
         environment(TUNE_ENVIRONMENT),
     ):
         tune.Tuner(
             tune.with_resources(partial(run_trial, shared=shared), shared.share.placement()),
-            param_space={"trial": tune.grid_search(list(trial_ids))},
             tune_config=tune.TuneConfig(
+                search_alg=queue,
+                num_samples=len(trials),
                 scheduler=scheduler,
                 reuse_actors=True,  # starting Python and importing torch takes longer than many a trial
                 trial_name_creator=_name,
@@ -238,7 +243,7 @@ def _fit(
                 name="trials",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[announcer],
+                callbacks=[announcer, Finish(queue.ended)],
                 stop=interruption,
                 failure_config=tune.FailureConfig(max_failures=max_failures),
             ),

@@ -177,3 +177,16 @@ def test_the_best_of_a_rung_always_goes_on(reports: list[EpochReport]) -> None:
         if decision.rung is not None and decision.value is not None:
             assert not decision.stop or decision.value > best[decision.rung]
             best[decision.rung] = min(decision.value, best.get(decision.rung, math.inf))
+
+
+@given(REPORTS, st.integers(2, 4))
+def test_a_trial_goes_on_exactly_where_it_is_among_the_best_part_of_its_rung(
+    reports: list[EpochReport], reduction_factor: int
+) -> None:
+    values: dict[int, list[float]] = defaultdict(list)
+    for decision in feed(asha(1, reduction_factor), reports):
+        if decision.rung is not None and decision.value is not None:
+            rung = values[decision.rung]
+            rung.append(decision.value)
+            best = sorted(rung)[: len(rung) // reduction_factor]
+            assert decision.stop == (bool(best) and decision.value > best[-1])

@@ -6,7 +6,7 @@ import pytest
 
 from raybench.errors import ExperimentError, InputError
 from raybench.records import ResourceRequest
-from raybench.scheduling.resources import Node, Share, check_declared, check_request, fit
+from raybench.scheduling.resources import Node, Share, check_declared, check_request, count_places, fit
 from raybench.scheduling.tune import Settings, check_settings
 
 LAPTOP = Node(cpus=2, gpus=0)
@@ -28,6 +28,26 @@ BOX = Node(cpus=8, gpus=2)
 )
 def test_share_of_each_trial(gpu: float | None, cpu: float, machines: list[Node], share: Share) -> None:
     assert fit(ResourceRequest(gpu=gpu, cpu=cpu), machines) == share
+
+
+@pytest.mark.parametrize(
+    ("share", "machines", "places"),
+    [
+        (Share(cpu=1, gpu=0), [LAPTOP], 2),
+        (Share(cpu=0.1, gpu=0), [LAPTOP], 20),
+        (Share(cpu=0.3, gpu=0), [Node(cpus=0.9, gpus=0)], 3),
+        (Share(cpu=1, gpu=0), [LAPTOP, BOX], 10),
+        (Share(cpu=3, gpu=0), [LAPTOP, BOX], 2),
+        (Share(cpu=1, gpu=1), [LAPTOP, BOX], 2),
+        (Share(cpu=1, gpu=2), [BOX, BOX], 2),
+        (Share(cpu=1, gpu=0.3333), [BOX], 6),
+        (Share(cpu=1, gpu=0.4), [BOX], 4),  # two on each GPU, none on the rests of both
+        (Share(cpu=4, gpu=0.25), [BOX], 2),
+        (Share(cpu=1, gpu=0), [], 0),
+    ],
+)
+def test_places_of_all_machines_together(share: Share, machines: list[Node], places: int) -> None:
+    assert count_places(share, machines) == places
 
 
 @pytest.mark.parametrize(("cpu", "threads"), [(0.25, 1), (1, 1), (1.9, 1), (4, 4)])

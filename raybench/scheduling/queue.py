@@ -1,0 +1,148 @@
+"""Which trial starts next, and whether one more may: what keeps a run of many trials as quick as one of few.
+
+In: trials in the order in which they start, and the machines that Ray has. Out: what Ray Tune asks for, one trial
+at a time, and the end of a Tuner with its last trial.
+
+Left to itself, Ray Tune copies the whole list for each entry of a grid search, goes through all trials at every step,
+makes a placement group for each of two hundred waiting ones, and looks for the files of every trial at the end.
+"""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from raybench.records import Trial
+from raybench.scheduling.resources import Node, Share, count_places, nodes
+from raybench.scheduling.trainable import trial_config
+
+ROOM_SECONDS = 10
+"""How long a machine that joins the cluster may wait until trials are meant for it."""
+
+
+class InOrder(FIFOScheduler):
+    """Starts trials in the order in which Ray Tune hears of them, and never ends one; knows which have not ended."""
+
+    _supports_buffered_results = False  # every epoch is told, and judged, before its trial goes on
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._live: dict[TuneTrial, None] = {}
+        """In the order in which they came."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Ray Tune writes its schedulers into files that are never read back."""
+        return {}
+
+    def on_trial_add(self, tune_controller: object, trial: TuneTrial) -> None:
+        """Hear of a trial, or once more of one whose worker was lost."""
+        del tune_controller
+        self._live[trial] = None
+
+    def choose_trial_to_run(self, tune_controller: object) -> TuneTrial | None:
+        """Return the first trial that waits; FIFO would look for it among all that ever ran."""
+        del tune_controller
+        return next((trial for trial in self._live if trial.status == TuneTrial.PENDING), None)
+
+    def count_live(self) -> int:
+        """Return how many trials that Ray Tune has heard of have not ended."""
+        self._live = {trial: None for trial in self._live if not trial.is_finished()}  # type: ignore[no-untyped-call]
+        return len(self._live)
+
+
+class Room:
+    """How many trials Ray may hold at a time: those that fit on the machines, seen anew every few seconds."""
+
+    def __init__(
+        self,
+        share: Share,
+        *,
+        spare: int,
+        machines: Callable[[], Sequence[Node]] = nodes,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the share of each trial, and how many more are to wait for machines that may come."""
+        self._share = share
+        self._spare = spare
+        self._machines = machines
+        self._clock = clock
+        self._places = 0
+        self._seen_at = -math.inf
+
+    def __call__(self) -> int:
+        """Return the number of trials, at least one."""
+        if self._clock() - self._seen_at >= ROOM_SECONDS:
+            self._places = count_places(self._share, self._machines())
+            self._seen_at = self._clock()
+        return max(1, self._places + self._spare)
+
+
+class TrialQueue(Searcher):
+    """Hands trials to Ray Tune in the given order, one more only while there is room for it.
+
+    A trial that ends leaves its process to the next one. For one that Ray Tune hears of before, it makes a placement
+    group, only to take it back then.
+    """
+
+    def __init__(self, trials: Sequence[Trial], *, count_live: Callable[[], int], room: Callable[[], int]) -> None:
+        super().__init__()
+        self._waiting = deque(trials)
+        self._count_live = count_live
+        self._room = room
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Ray Tune writes its searchers into files that are never read back."""
+        return {}
+
+    def suggest(self, trial_id: str) -> dict[str, str] | None:
+        """Return the config of the next trial, or None where it has to wait."""
+        del trial_id
+        if not self._waiting or self._count_live() >= self._room():
+            return None
+        return trial_config(self._waiting.popleft())
+
+    def ended(self) -> bool:
+        """Return whether every trial was handed over and has ended."""
+        return not self._waiting and not self._count_live()
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:  # noqa: FBT001, FBT002 - Ray Tune's signature
+        """Nothing is learned from a trial."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Write nothing: it would never be read back."""
+
+
+class AllEnded(Exception):  # noqa: N818 - no error
+    """Every trial of a Tuner has ended."""
+
+
+class Finish(Callback):
+    """Ends a Tuner with its last trial.
+
+    Otherwise Ray Tune would write a snapshot, and look for the files of its loggers, for every trial: some
+    milliseconds each, for what nobody reads.
+    """
+
+    def __init__(self, has_ended: Callable[[], bool]) -> None:
+        self._has_ended = has_ended
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Ray Tune writes its callbacks into files that are never read back."""
+        return {}
+
+    def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: object) -> None:
+        """Raise where no trial is left.
+
+        Raises:
+            AllEnded: which Ray Tune lets through, after it has ended its processes.
+
+        """
+        del iteration, trials, info
+        if self._has_ended():
+            raise AllEnded
