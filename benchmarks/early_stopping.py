@@ -105,14 +105,14 @@ def _accuracy(pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]], which: str) ->
     return Figure(
         name=f"points of test accuracy between the {which}s",
         unit="points",
-        ours=[100 * abs(full["test_accuracy"] - cut["test_accuracy"]) for full, cut in chosen],
+        ours=[float(100 * abs(full["test_accuracy"] - cut["test_accuracy"])) for full, cut in chosen],
         peer=[POINTS] * len(pairs),
         peer_name="what may lie between them",
         more_is_better=False,
         at_most=1.0 if which == "winner" else None,
         note=f"the same configuration for {same} of {len(pairs)} seeds",
         details={
-            side: [{"configuration": _name(row), "test_accuracy": row["test_accuracy"]} for row in rows]
+            side: [{"configuration": _name(row), "test_accuracy": float(row["test_accuracy"])} for row in rows]
             for side, rows in zip(("full", "early_stopping"), zip(*chosen, strict=True), strict=True)
         },
     )

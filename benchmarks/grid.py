@@ -179,8 +179,8 @@ def accuracy_figures(runs: Sequence[Mapping[str, Measured]], grid: Grid) -> list
                 Figure(
                     name=f"test accuracy of {model} {strategy} against the {script}",
                     unit="apart",
-                    ours=[abs(row["ours"] - row["peer"]) for row in rows],
-                    peer=[row["half"] for row in rows],
+                    ours=[float(abs(row["ours"] - row["peer"])) for row in rows],
+                    peer=[float(row["half"]) for row in rows],
                     peer_name="half of raybench's 95 % interval",
                     more_is_better=False,
                     at_most=1.0,
