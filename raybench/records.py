@@ -118,6 +118,9 @@ class Trial:
     strategy: Strategy
     training: TrainingSettings
     seed: int
+    first_phase_id: str | None = None
+    """Id of the trial that ends where this one's first phase does, where that phase trains the head alone: its own for
+    a linear probe. Trials that share it train that phase once; None: nothing is shared."""
 
     @property
     def epochs(self) -> int:
@@ -198,7 +201,8 @@ class EpochRecord:
     val_accuracy: float
     learning_rate: float
     epoch_seconds: float
-    """Training and validation of this epoch."""
+    """Training and validation of this epoch; in the first one on a frozen backbone, with what its features are charged
+    with (see `TrialResult.feature_seconds`)."""
     images_per_second: float
     """Training images over the training part of the epoch."""
 
@@ -232,9 +236,10 @@ class TrialResult:
     test_per_class_recall: tuple[float | None, ...] | None = None
     """In the order of the dataset's classes; None for a class without test images."""
     train_seconds: float | None = None
-    """Training and validation; neither queueing nor checkpoints nor the test split."""
+    """Training, validation and `feature_seconds`; neither queueing nor checkpoints nor the test split."""
     feature_seconds: float | None = None
-    """Images of this trial x measured seconds an image of the frozen backbone's pass."""
+    """What features of a frozen backbone are charged with, whether they were computed or found: this trial's train and
+    val images (val alone where train images are augmented) x measured seconds an image. None where there are none."""
     wall_seconds: float | None = None
     gpu_fraction: float | None = None
     cpu_share: float | None = None

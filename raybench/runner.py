@@ -24,7 +24,7 @@ from raybench.manifest import EXPERIMENT, MANIFEST, Manifest, check_belongs, rea
 from raybench.progress import Progress
 from raybench.records import Facts, Status, Trial
 from raybench.results import finished_trial_ids, load_results, match_trials
-from raybench.trials import expand
+from raybench.trials import expand, starting_order
 
 if TYPE_CHECKING:
     from raybench.scheduling.tune import Settings
@@ -191,7 +191,7 @@ def _conduct(
     _mention_others(directory, trials, statuses, console)
     endings = _endings(directory, trials, statuses)
     done = {ending.trial_id for ending in endings if not (retry_failed and ending.status is Status.FAILED)}
-    unfinished = [trial for trial in trials if trial.trial_id not in done]
+    unfinished = starting_order([trial for trial in trials if trial.trial_id not in done])
     interrupted = False
     if unfinished:
         earlier = [ending for ending in endings if ending.trial_id in done]

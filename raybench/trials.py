@@ -9,6 +9,7 @@ never trains anything again.
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,28 @@ def expand(experiment: Experiment, facts: Facts) -> list[Trial]:
                 f"{describe(trial)} and {describe(twin)} are the same training; leave one of the two entries out"
             )
     return trials
+
+
+def starting_order(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials in the order in which they are best started: as they are, but for those that could wait.
+
+    Among the trials of a seed and training set, one whose first phase an earlier one trains comes after all others, so
+    that it finds that phase done instead of waiting for it.
+    """
+    blocks: dict[tuple[int, str, int], int] = {}
+    first: dict[str, Trial] = {}
+    for trial in trials:
+        blocks.setdefault(_block(trial), len(blocks))
+        if trial.first_phase_id is not None:
+            first.setdefault(trial.first_phase_id, trial)
+    return sorted(
+        trials,
+        key=lambda trial: (blocks[_block(trial)], first.get(trial.first_phase_id or "", trial) is not trial),
+    )
+
+
+def _block(trial: Trial) -> tuple[int, str, int]:
+    return trial.seed, trial.dataset.name, trial.train_size
 
 
 def describe(trial: Trial) -> str:
@@ -227,13 +250,27 @@ def _trial(
         training=settings,
         seed=seed,
     )
-    identity = to_json(unnamed)
-    del identity["trial_id"], identity["strategy"]["name"]
-    identity["dataset"] = facts.datasets[dataset.name].fingerprint
-    identity["weights"] = facts.weights[f"{model.name} {weights}"].digest
+    content = {
+        "dataset": facts.datasets[dataset.name].fingerprint,
+        "weights": facts.weights[f"{model.name} {weights}"].digest,
+    }
+    first = strategy.phases[:1]
+    probe = replace(unnamed, strategy=replace(strategy, phases=first)) if first[0].train == "head" else None
+    return replace(
+        unnamed,
+        trial_id=_identity(unnamed, content),
+        first_phase_id=None if probe is None else _identity(probe, content),
+    )
+
+
+def _identity(trial: Trial, content: Mapping[str, str]) -> str:
+    """Return the hash of a trial with its dataset's and weights' names replaced by what identifies their content."""
+    identity = {**to_json(trial), **content}
+    for name in ("trial_id", "first_phase_id"):
+        del identity[name]
+    del identity["strategy"]["name"]
     text = json.dumps(identity, sort_keys=True)
-    trial_id = hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
-    return replace(unnamed, trial_id=trial_id)
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
 
 
 def to_json(trial: Trial) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 from raybench.errors import ExperimentError
 from raybench.experiment import Experiment, parse_experiment
 from raybench.records import DatasetFacts, Facts, Trial, WeightsFacts
-from raybench.trials import expand, from_json, group_of, to_json
+from raybench.trials import expand, from_json, group_of, starting_order, to_json
 from raybench.yaml_input import apply_override, parse_yaml
 
 STUDY = """
@@ -171,6 +171,31 @@ def test_two_names_for_the_same_training_are_refused() -> None:
 def test_trials_survive_json() -> None:
     for trial in trials("strategies=[{name: mine, phases: [{train: [layer4]}]}]"):
         assert from_json(to_json(trial)) == trial
+
+
+def test_trials_with_one_linear_probe_to_begin_with_name_it() -> None:
+    names = "[linear-probe, lp-ft, linear-probe+augment, lp-ft+augment, fine-tune]"
+    by_name = {trial.strategy.name: trial for trial in trials(f"strategies={names}")[:5]}
+    for suffix in ("", "+augment"):
+        probe, both = by_name[f"linear-probe{suffix}"], by_name[f"lp-ft{suffix}"]
+        assert both.first_phase_id == probe.first_phase_id == probe.trial_id != both.trial_id
+    assert by_name["fine-tune"].first_phase_id is None
+
+
+def test_the_first_phase_is_the_same_trial_whether_or_not_that_is_in_the_experiment() -> None:
+    assert {trial.first_phase_id for trial in trials("strategies=[lp-ft]")} == ids("strategies=[linear-probe]")
+
+
+def test_trials_that_take_a_phase_over_start_after_all_others_of_their_seed_and_size() -> None:
+    expanded = trials("strategies=[linear-probe, lp-ft, lp-ft+augment, fine-tune]")
+
+    ordered = starting_order(expanded)
+
+    names = ["linear-probe", "lp-ft+augment", "fine-tune"] * 2 + ["lp-ft"] * 2
+    assert [trial.strategy.name for trial in ordered] == names * 4
+    assert [(trial.seed, trial.train_size) for trial in ordered] == [
+        (trial.seed, trial.train_size) for trial in expanded
+    ]
 
 
 def test_groups_share_exactly_the_chosen_columns() -> None:

@@ -9,11 +9,13 @@ import math
 import platform
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -27,8 +29,10 @@ from raybench.training.augment import crops
 from raybench.training.checkpoint import FIRST_INTERVAL_SECONDS, Checkpointer, state_path
 from raybench.training.data import ImageData, load_images
 from raybench.training.feature_cache import FeatureCache
+from raybench.training.first_phase import FirstPhase, shared_first_phase
 from raybench.training.loop import STATE_VERSION, Finished, Training
 from raybench.training.memory import PeakMemory
+from raybench.training.models import model_facts
 from raybench.training.process import prepare_process, release_memory
 from raybench.training.saved import save_trial
 from raybench.trials import first_row
@@ -62,18 +66,8 @@ def run(
     cache = FeatureCache(root=cache_root(), limit_bytes=allocation.cache_limit_bytes)
     training = Training(trial, images, device=device, tuning=allocation.tuning, cache=cache)
     checkpointer = Checkpointer(state_path(run_dir, trial.trial_id), checkpoint_seconds)
-    state = checkpointer.load()
-    if state is not None and state["version"] == STATE_VERSION:
-        training.load_state(state)
-    del state
-    status = Status.COMPLETED
-    # Epochs that the checkpoint holds are told again: who listens may be a new process.
-    for record in chain(tuple(training.history), training):
-        if on_epoch(record):
-            status = Status.STOPPED
-            break
-        if checkpointer.due():
-            checkpointer.save(training.state())
+    with shared_first_phase(run_dir, trial, _conditions(allocation, device)) as first_phase:
+        status = _train(training, checkpointer, first_phase, on_epoch)
     finished = training.finish()
     result = replace(
         _result(trial, training, finished, status=status),
@@ -83,7 +77,7 @@ def run(
         peak_memory_bytes=memory.peak_bytes(),
         gpu_fraction=allocation.gpu_fraction,
         cpu_share=allocation.cpu_share,
-        accelerator=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        accelerator=_accelerator(device),
         instance_type=allocation.instance_type,
         node=allocation.node or platform.node(),
         retries=allocation.retries,
@@ -97,6 +91,50 @@ def run(
     return result
 
 
+def _train(
+    training: Training, checkpointer: Checkpointer, first_phase: FirstPhase, on_epoch: OnEpoch
+) -> Literal[Status.COMPLETED, Status.STOPPED]:
+    """Train from the beginning, a checkpoint, or the end of a first phase that another trial trained."""
+    untrained = deepcopy(training.state())
+    state = checkpointer.load()
+    if state is not None and state["version"] != STATE_VERSION:
+        state = None
+    if state is None or state["progress"]["phase"] == 0:
+        state = first_phase.take_over() or state
+    if state is not None:
+        training.load_state(state)
+    del state
+    # Epochs that are there already are told again: who listens may be a new process, or has never heard of them.
+    for record in chain(tuple(training.history), training):
+        if on_epoch(record):
+            if record.epoch < training.progress.epoch:  # within a phase that was taken over
+                training.load_state(untrained)
+                next(mine for mine in training if mine.epoch == record.epoch)
+            return Status.STOPPED
+        if training.progress.phase == 0 and training.phase_ended:
+            first_phase.leave(training.state_at_end_of_phase())
+        if checkpointer.due():
+            checkpointer.save(training.state())
+    return Status.COMPLETED
+
+
+def _conditions(allocation: Allocation, device: torch.device) -> dict[str, Any]:
+    """Return what a trial's numbers and seconds follow from, beside the trial."""
+    return {
+        "accelerator": _accelerator(device),
+        "instance_type": allocation.instance_type,
+        "cpu_share": allocation.cpu_share,
+        "gpu_fraction": allocation.gpu_fraction,
+        "threads": allocation.threads,
+        "tuning": None if allocation.tuning is None else asdict(allocation.tuning),
+        "torch": torch.__version__,
+    }
+
+
+def _accelerator(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
 @lru_cache(maxsize=4)
 def _images(spec: DatasetSpec, *, with_base: bool, limit_bytes: int | None) -> ImageData:
     """Open a dataset once a process: trials follow one another in it."""
@@ -105,7 +143,7 @@ def _images(spec: DatasetSpec, *, with_base: bool, limit_bytes: int | None) -> I
 
 def _result(trial: Trial, training: Training, finished: Finished, *, status: Status) -> TrialResult:
     scores, progress = finished.scores, training.progress
-    parameters = list(training.network.module.parameters())
+    facts = model_facts(training.network, trial.strategy.phases[training.history[-1].phase - 1].train)
     row = replace(
         first_row(trial, status),
         epochs_run=progress.epoch,
@@ -115,9 +153,9 @@ def _result(trial: Trial, training: Training, finished: Finished, *, status: Sta
         val_accuracy=finished.best.val_accuracy,
         train_seconds=progress.train_seconds,
         feature_seconds=progress.feature_seconds or None,
-        parameters=sum(parameter.numel() for parameter in parameters),
-        trainable_parameters=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
-        model_bytes=sum(tensor.nbytes for tensor in training.network.module.state_dict().values()),
+        parameters=facts.parameters,
+        trainable_parameters=facts.trainable_parameters,
+        model_bytes=facts.model_bytes,
     )
     if scores is None:
         return row

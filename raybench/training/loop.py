@@ -121,11 +121,16 @@ class Training:
         """Train until the last epoch of the last phase, or until patience ends that phase."""
         phases = self.trial.strategy.phases
         while self.progress.phase < len(phases):
-            phase = phases[self.progress.phase]
-            if self.progress.stale_epochs >= phase.patience or self.progress.phase_epoch >= phase.epochs:
+            if self.phase_ended:
                 self._leave_phase()
-                continue
-            yield self._train_epoch(phase)
+            else:
+                yield self._train_epoch(phases[self.progress.phase])
+
+    @property
+    def phase_ended(self) -> bool:
+        """Whether the current phase has reached its last epoch, or its patience its end."""
+        phase = self.trial.strategy.phases[self.progress.phase]
+        return self.progress.stale_epochs >= phase.patience or self.progress.phase_epoch >= phase.epochs
 
     def state(self) -> dict[str, Any]:
         """Return everything that `load_state` needs to go on as if never interrupted: tensors and plain values.
@@ -141,6 +146,10 @@ class Training:
             "progress": asdict(self.progress),
             "history": [asdict(record) for record in self.history],
         }
+
+    def state_at_end_of_phase(self) -> dict[str, Any]:
+        """Return the state from which any trial goes on that differs in later phases alone: that of the best epoch."""
+        return {**self.state(), "model": self._best.tensors(), "optimizer": None, "best_weights": None}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state` returned for the same trial."""

@@ -93,11 +93,11 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], card: WeightCard, *
     write_tensors(path, tensors)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write named tensors as safetensors, without a card, with the permissions that new files have here."""
     path.touch()
     permissions = path.stat().st_mode
-    safetensors.torch.save_file(_separate(tensors), path)
+    safetensors.torch.save_file(_separate(tensors), path, metadata)
     # safetensors makes files that only their owner can read; a run directory may be shared.
     path.chmod(permissions)
 
