@@ -37,7 +37,7 @@ def main(source: SourcePath, output: Output = None) -> None:
     """
     with answering(output) as plotly:
         trials = load_trials(source)
-        ranking = rank(trials.results, predictions=trials.predictions)
+        ranking = rank(trials.results, outcomes=trials.outcomes)
         groups = ranking[ranking["stopped"] == 0].groupby(["dataset", "train_size"], dropna=False)
         tables = [by_cost(group) for _, group in groups if group["on_frontier"].any()]
         if not tables:

@@ -8,7 +8,7 @@ from sources import SourcePath, load_trials
 from raybench.errors import InputError
 from raybench.foreign import Source
 from raybench.records import Status
-from raybench.scores import outcomes_by_trial, scores_of
+from raybench.scores import scores_of
 from raybench.stats import difference_interval
 
 CHANGES = {"fine-tuning": {"fine-tune", "lp-ft", "fine_tuned"}, "augmentation": {"augment", "augmented"}}
@@ -30,11 +30,11 @@ def gains(source: Source, metric: str) -> pd.DataFrame:
     both = known.merge(known, on=["dataset", "train_size", "group", "model", "weights", "seed"])
     both["change"] = [change(*names) for names in zip(both["strategy_x"], both["strategy_y"], strict=True)]
     both["pair"] = labels(both, ["model", "weights"]) + ": " + both["strategy_x"] + " -> " + both["strategy_y"]
-    outcomes = outcomes_by_trial(source.predictions if metric == "test_accuracy" else None)
+    outcomes = source.outcomes if metric == "test_accuracy" else {}
     rows = []
     for keys, pair in both.groupby(["group", "change", "pair"], sort=False):  # where nothing or too much changed: NaN
         old, new = (pair.rename(columns={f"{name}_{side}": name for name in ("trial_id", metric)}) for side in "xy")
-        gain = difference_interval(*(scores_of(each, metric, outcomes, None) for each in (new, old)))
+        gain = difference_interval(*(scores_of(t["seed"], t[metric], t["trial_id"], outcomes) for t in (new, old)))
         accuracies = [old[metric].mean(), new[metric].mean(), 100 * gain.value, 100 * (gain.high - gain.value)]
         rows.append([*keys, *accuracies, pair["train_seconds_y"].mean() / pair["train_seconds_x"].mean(), len(pair)])
     return pd.DataFrame(rows, columns=["group", "change", *FORMATS])

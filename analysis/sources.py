@@ -35,9 +35,7 @@ def load_trials(path: Path) -> Source:
     if history[["test_accuracy", "val_accuracy"]].isna().all(axis=None):
         raise InputError(f"{path}: no accuracy among what its trials report; report val_accuracy or test_accuracy")
     trials = pd.DataFrame([_best_epoch(epochs) for _, epochs in history.groupby("trial_id")])
-    return Source(
-        kind=Kind.RESULTS, name=path.resolve().name, results=trials, predictions=None, notes=history.attrs["notes"]
-    )
+    return Source(kind=Kind.RESULTS, name=path.resolve().name, results=trials, notes=history.attrs["notes"])
 
 
 def _best_epoch(epochs: pd.DataFrame) -> pd.Series:

@@ -66,7 +66,7 @@ def rank_source(source: Source, *, by: str | None = None, test_images: int | Non
     return rank_results(
         source.results,
         by=by,
-        predictions=source.predictions,
+        outcomes=source.outcomes,
         test_images=source.test_images or test_images,
         val_images=source.val_images,
     )

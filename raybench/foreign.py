@@ -18,7 +18,8 @@ import pyarrow as pa
 from raybench.errors import InputError
 from raybench.manifest import MANIFEST, read_manifest
 from raybench.ranking import ABSENT, HIGHER_IS_BETTER, RANK_COLUMNS
-from raybench.results import load_predictions, load_results, match_trials
+from raybench.results import load_outcomes, load_results, match_trials
+from raybench.scores import Outcome
 
 METRIC_WORDS = frozenset(
     {
@@ -31,10 +32,11 @@ METRIC_WORDS = frozenset(
 SETTINGS_WITH_METRIC_WORDS = frozenset({"learning_rate", "dropout_rate", "step_epochs", "warmup_epochs"})
 """Columns that name the strategy all the same."""
 READ_COLUMNS = frozenset(HIGHER_IS_BETTER) | frozenset(ABSENT)
+RUN_COLUMNS = ("model", *ABSENT, *HIGHER_IS_BETTER)
+"""What is read of the results of a run: each column of a small file takes its time."""
 PLAIN = "plain"
 """Strategy of a row where every column that could name one says no."""
 TUNE_FILES = ("experiment_state-*.json", "tuner.pkl", "params.pkl")
-PREDICTION_COLUMNS = ("trial_id", "image", "label", "predicted")
 
 
 class Kind(StrEnum):
@@ -53,10 +55,10 @@ class Source:
     name: str
     results: pd.DataFrame
     """One row a trial."""
-    predictions: pd.DataFrame | None
-    """One row a trial and test image; None where each image's outcome is unknown."""
     notes: tuple[str, ...]
     """What a reader must know of how the results were made from the source."""
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    """Which test images each trial classified correctly, by trial id, where that is known."""
     test_images: Mapping[str, int] = field(default_factory=dict)
     """Size of each dataset's test split, where it is known."""
     val_images: Mapping[str, int] = field(default_factory=dict)
@@ -94,7 +96,6 @@ def load_source(path: str | Path) -> Source:
         kind=Kind.HISTORY if history else Kind.RESULTS,
         name=path.stem,
         results=named,
-        predictions=None,
         notes=notes,
     )
 
@@ -123,13 +124,12 @@ def load_sources(paths: Sequence[str | Path]) -> Source:
     clash = results.duplicated(key, keep=False)
     names = results["strategy"].fillna("")
     results["strategy"] = names.where(~clash, (names + " @" + results["_source"]).str.strip())
-    predictions = [source.predictions for source in sources if source.predictions is not None]
     return Source(
         kind=sources[0].kind,
         name=" + ".join(source.name for source in sources),
         results=results.drop(columns="_source").infer_objects().reset_index(drop=True),
-        predictions=pd.concat(predictions).drop_duplicates(["trial_id", "image"]) if predictions else None,
         notes=tuple(dict.fromkeys(note for source in sources for note in source.notes)),
+        outcomes={trial_id: outcome for source in reversed(sources) for trial_id, outcome in source.outcomes.items()},
         test_images=_agreed([source.test_images for source in sources]),
         val_images=_agreed([source.val_images for source in sources]),
     )
@@ -170,19 +170,20 @@ def _load_directory(path: Path) -> Source:
         return Source(
             kind=Kind.RUN,
             name=name,
-            results=load_results(path),
-            predictions=load_predictions(path, columns=PREDICTION_COLUMNS),
+            results=load_results(path, columns=RUN_COLUMNS),
             notes=(),
+            outcomes=load_outcomes(path),
         )
     manifest = read_manifest(path)
     trials = manifest.trials()
+    ids = {trial.trial_id for trial in trials}
     datasets = manifest.facts.datasets.values()
     return Source(
         kind=Kind.RUN,
         name=name,
-        results=match_trials(load_results(path), trials),
-        predictions=load_predictions(path, {trial.trial_id for trial in trials}, PREDICTION_COLUMNS),
+        results=match_trials(load_results(path, ids, RUN_COLUMNS), trials),
         notes=(),
+        outcomes=load_outcomes(path, ids),
         test_images={dataset.name: dataset.test_images for dataset in datasets if dataset.test_images is not None},
         val_images={dataset.name: dataset.val_images for dataset in datasets},
     )

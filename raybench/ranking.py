@@ -16,7 +16,7 @@ import pandas as pd
 
 from raybench.errors import InputError
 from raybench.records import Status
-from raybench.scores import Outcome, outcomes_by_trial, scores_of
+from raybench.scores import Outcome, scores_of
 from raybench.stats import Scores
 from raybench.ties import intervals, near_best, tie_groups
 
@@ -95,7 +95,7 @@ def rank(
     results: pd.DataFrame,
     *,
     by: str | None = None,
-    predictions: pd.DataFrame | None = None,
+    outcomes: Mapping[str, Outcome] | None = None,
     test_images: int | Mapping[str, int] | None = None,
     val_images: int | Mapping[str, int] | None = None,
 ) -> pd.DataFrame:
@@ -112,9 +112,8 @@ def rank(
         results: one row a trial, at least with `model` and `test_accuracy` or `val_accuracy`.
         by: column to order by in place of accuracy, one of `HIGHER_IS_BETTER`; it is appended to the columns
             where it is not one of them.
-        predictions: one row a trial and test image (trial_id, image, label, predicted), for intervals from
-            each image's outcome.
-        test_images: size of the test split, or of each dataset's; used where there are no predictions.
+        outcomes: which test images each trial classified correctly, by trial id, for intervals from them.
+        test_images: size of the test split, or of each dataset's; used where there are no outcomes.
         val_images: size of the val split, or of each dataset's.
 
     Returns:
@@ -126,9 +125,8 @@ def rank(
     """
     by = ALIASES.get(by, by) if by is not None else None
     trials = _prepared(results, by)
-    outcomes = outcomes_by_trial(predictions)
     groups = [
-        _rank_group(group, by, outcomes, _images_of(test_images, group), _images_of(val_images, group))
+        _rank_group(group, by, outcomes or {}, _images_of(test_images, group), _images_of(val_images, group))
         for _, group in trials.groupby(GROUP, dropna=False, sort=True)
     ]
     columns = [*RANK_COLUMNS, *([by] if by and by not in RANK_COLUMNS else [])]
@@ -170,18 +168,17 @@ def _rank_group(
     val_images: int | None,
 ) -> pd.DataFrame:
     """Rank the configurations of one dataset and train_size."""
-    of_configuration = [
-        group.sort_values("seed") for _, group in trials.groupby(CONFIGURATION, dropna=False, sort=True)
-    ]
-    table = pd.concat([group.iloc[:1][CONFIGURATION] for group in of_configuration], ignore_index=True)
-    for column in HIGHER_IS_BETTER:
-        table[column] = [group[column].mean() for group in of_configuration]
-    table["seeds"] = [len(group) for group in of_configuration]
-    table["stopped"] = [int((group["status"] != Status.COMPLETED).sum()) for group in of_configuration]
+    trials = trials.assign(place=trials.groupby(CONFIGURATION, dropna=False, sort=True).ngroup())
+    trials = trials.sort_values(["place", "seed"], ignore_index=True)
+    by_place = trials.groupby("place")
+    table = trials.loc[~trials["place"].duplicated(), CONFIGURATION].reset_index(drop=True)
+    table[list(HIGHER_IS_BETTER)] = by_place[list(HIGHER_IS_BETTER)].mean()
+    table["seeds"] = by_place.size()
+    table["stopped"] = (trials["status"] != Status.COMPLETED).groupby(trials["place"]).sum()
     complete = table["stopped"] == 0
 
-    val = [scores_of(group, "val_accuracy", {}, val_images) for group in of_configuration]
-    test = [scores_of(group, "test_accuracy", outcomes, test_images) for group in of_configuration]
+    val = _scores(trials, "val_accuracy", {}, val_images)
+    test = _scores(trials, "test_accuracy", outcomes, test_images)
     estimates = intervals([test[i] for i in np.flatnonzero(complete)])
     table["test_accuracy_low"] = pd.Series([each.low for each in estimates], table.index[complete], dtype=float)
     table["test_accuracy_high"] = pd.Series([each.high for each in estimates], table.index[complete], dtype=float)
@@ -199,6 +196,17 @@ def _rank_group(
     table["pick"] = _pick(table, val, test)
     table = table.loc[_order(table, by)].reset_index(drop=True)
     return table.assign(rank=np.arange(1, len(table) + 1))
+
+
+def _scores(trials: pd.DataFrame, column: str, outcomes: Mapping[str, Outcome], images: int | None) -> list[Scores]:
+    """Scores of each configuration in a column of accuracies, from trials sorted by `place`."""
+    starts = np.flatnonzero(~trials["place"].duplicated())
+    seeds, accuracies, trial_ids = (trials[name].to_list() for name in ("seed", column, "trial_id"))
+    ends = [*starts[1:], len(trials)]
+    return [
+        scores_of(seeds[start:end], accuracies[start:end], trial_ids[start:end], outcomes, images)
+        for start, end in zip(starts, ends, strict=True)
+    ]
 
 
 def _order(table: pd.DataFrame, by: str | None) -> list[int]:
@@ -228,11 +236,10 @@ def _frontier(cost: pd.Series, accuracy: pd.Series, taking_part: pd.Series) -> p
     part = taking_part & cost.notna()
     if not part.any():
         return pd.Series(pd.NA, cost.index, dtype="boolean")
-    c, a = cost[part].to_numpy(), accuracy[part].to_numpy()
-    no_worse = (c[None] <= c[:, None]) & (a[None] >= a[:, None])
-    better = (c[None] < c[:, None]) | (a[None] > a[:, None])
+    best = accuracy[part].groupby(cost[part]).max()
+    cheaper = best.cummax().shift(fill_value=-np.inf)
     on_frontier = pd.Series(data=False, index=cost.index, dtype="boolean")
-    on_frontier[part] = np.logical_not(np.any(no_worse & better, axis=1))
+    on_frontier[part] = accuracy[part] == cost[part].map(best[best > cheaper])
     return on_frontier
 
 

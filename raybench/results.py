@@ -7,23 +7,28 @@ trial has ended yet. A row in results/ means that the trial ended: it is written
 Covered: run directories on a file system. Not covered: object stores, compaction.
 """
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from raybench.atomic import replacing
 from raybench.errors import RunError
 from raybench.records import SCHEMA_VERSION, EpochRecord, Status, Trial, TrialResult
+from raybench.scores import Outcome, outcome_of
 from raybench.trials import first_row, weights_label
+
+T = TypeVar("T")
 
 ARROW_TYPES: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -119,24 +124,29 @@ def read_trial(run_dir: str | Path, trial_id: str) -> TrialResult | None:
     return result
 
 
-def load_results(source: str | Path, only: Collection[str] | None = None) -> pd.DataFrame:
+def load_results(
+    source: str | Path,
+    only: Collection[str] | None = None,
+    columns: Sequence[str] | None = None,
+) -> pd.DataFrame:
     """One row a trial that ended.
 
     Args:
         source: a run directory.
         only: ids of the trials that count; rows of trials that are no longer in the experiment are left out.
+        columns: what to read, those that name a trial and its status among them; all of them where none is given.
 
     Raises:
         RunError: the folder is no run directory, or a file in it cannot be read.
     """
-    table = _load(Path(source), "results", only, None)
+    table = _load(Path(source), "results", only, None if columns is None else [*columns, "schema_version"])
     newest = max(table["schema_version"].to_pylist(), default=SCHEMA_VERSION)
     if newest > SCHEMA_VERSION:
         raise RunError(
             f"{source}: results of schema version {newest}, but this raybench reads versions up to {SCHEMA_VERSION}; "
             "read them with the newer raybench that wrote them",
         )
-    frame: pd.DataFrame = table.to_pandas()
+    frame: pd.DataFrame = table.select(columns or table.column_names).to_pandas()
     return frame.sort_values(RESULTS_ORDER, kind="stable", ignore_index=True)
 
 
@@ -146,23 +156,19 @@ def load_history(source: str | Path, only: Collection[str] | None = None) -> pd.
     return frame.sort_values(["trial_id", "epoch"], kind="stable", ignore_index=True)
 
 
-def load_predictions(
-    source: str | Path,
-    only: Collection[str] | None = None,
-    columns: Sequence[str] | None = None,
-) -> pd.DataFrame:
-    """One row a trial and test image, of trials that ended.
-
-    Args:
-        source: a run directory.
-        only: ids of the trials that count.
-        columns: what to read; all but `probabilities` is far quicker where a test split is large.
-
-    Raises:
-        RunError: the folder is no run directory, or a file in it cannot be read.
-    """
-    frame: pd.DataFrame = _load(Path(source), "predictions", only, columns).to_pandas()
+def load_predictions(source: str | Path, only: Collection[str] | None = None) -> pd.DataFrame:
+    """One row a trial and test image, of trials that ended; see `load_results` for the arguments and errors."""
+    frame: pd.DataFrame = _load(Path(source), "predictions", only, None).to_pandas()
     return frame
+
+
+def load_outcomes(source: str | Path, only: Collection[str] | None = None) -> dict[str, Outcome]:
+    """Which test images each trial that ended classified correctly, by trial id; see `load_results`.
+
+    Trial by trial: the predictions of thousands of trials do not fit into memory at once.
+    """
+    files = _files(Path(source), "predictions", only)
+    return {trial_id: outcome for trial_id, outcome in _each(_outcome, files) if outcome is not None}
 
 
 def finished_trial_ids(run_dir: str | Path) -> dict[str, Status]:
@@ -192,17 +198,17 @@ def match_trials(results: pd.DataFrame, trials: Iterable[Trial]) -> pd.DataFrame
     """
     wanted = {trial.trial_id: trial for trial in trials}
     kept = results[results["trial_id"].isin(wanted)].copy()
+    ids = kept["trial_id"].to_list()
     for column, name in _NAMES.items():
-        kept[column] = [name(wanted[trial_id]) for trial_id in kept["trial_id"]]
-    absent = [
-        _row(first_row(wanted[trial_id], Status.UNFINISHED))
-        for trial_id in wanted
-        if trial_id not in set(kept["trial_id"])
-    ]
-    rows: pd.DataFrame = pa.Table.from_pylist(absent, schema=RESULTS_SCHEMA).to_pandas()
-    frames = [frame for frame in (kept, rows) if len(frame)] or [results.iloc[:0]]
-    # Columns that are all null in one part lose their type there: objects keep None and NaN as they are.
-    joined = pd.concat([frame.astype(object) for frame in frames], ignore_index=True)
+        kept[column] = [name(wanted[trial_id]) for trial_id in ids]
+    ended = set(ids)
+    absent = [_row(first_row(trial, Status.UNFINISHED)) for trial in wanted.values() if trial.trial_id not in ended]
+    rows = pa.Table.from_pylist(absent, schema=RESULTS_SCHEMA).select(list(results)).to_pandas()
+    frames = [frame for frame in (kept, rows) if len(frame)]
+    if len(frames) > 1:
+        # Columns that are all null in one part lose their type there: objects keep None and NaN as they are.
+        frames = [frame.astype(object) for frame in frames]
+    joined: pd.DataFrame = pd.concat(frames or [results.iloc[:0]], ignore_index=True)
     return joined.astype(results.dtypes.to_dict(), errors="ignore").sort_values(RESULTS_ORDER, ignore_index=True)
 
 
@@ -237,19 +243,54 @@ def _file(run_dir: Path, folder: str, trial_id: str) -> Path:
 
 
 def _load(run_dir: Path, folder: str, only: Collection[str] | None, columns: Sequence[str] | None) -> pa.Table:
+    schema = _schema(folder, columns)
+    tables = _each(partial(_read, schema=schema), _files(run_dir, folder, only))
+    return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
+
+
+def _schema(folder: str, columns: Sequence[str] | None) -> pa.Schema:
+    """The columns of a folder's files that are asked for, in the files' order."""
+    return pa.schema([field for field in SCHEMAS[folder] if columns is None or field.name in columns])
+
+
+def _files(run_dir: Path, folder: str, only: Collection[str] | None) -> list[Path]:
+    """Files of the trials that ended and count."""
     _check_run_dir(run_dir)
     # History or predictions without a results row belong to a trial that died while it was written.
     ended = {path.stem for path in _parquet_files(run_dir / "results")}
     wanted = ended if only is None else ended & set(only)
-    files = [path for path in _parquet_files(run_dir / folder) if path.stem in wanted]
-    schema = SCHEMAS[folder]
-    kept = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-    if not files:
-        return kept.empty_table()
+    return [path for path in _parquet_files(run_dir / folder) if path.stem in wanted]
+
+
+def _each(read: Callable[[Path], T], files: Sequence[Path]) -> list[T]:
+    """What is read from each file. Arrow's own reader of many files takes twice the time where they are this small."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(read, files))
+
+
+def _outcome(path: Path) -> tuple[str, Outcome | None]:
+    """A trial and its outcome; None where it was scored on no image."""
+    table = _read(path, _schema("predictions", ["image", "label", "predicted"]))
+    correct = table["label"].to_numpy() == table["predicted"].to_numpy()
+    return path.stem, outcome_of(table["image"].to_pylist(), correct) if len(table) else None
+
+
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    """Rows of one file, in the schema's columns; those that an older raybench did not write are empty."""
     try:
-        return ds.dataset(files, schema=schema, format="parquet").to_table(columns=kept.names)
+        table = pq.ParquetFile(path).read(schema.names, use_threads=False)
+        return table if table.schema.equals(schema) else _completed(table, schema)
     except (pa.ArrowException, OSError) as error:
-        raise RunError(_what_is_wrong(files, schema, error)) from error
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"{path}: cannot be read as Parquet ({reason}); delete it to have the trial trained again"
+        ) from error
+
+
+def _completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    absent = pa.nulls(len(table))
+    columns = [table[name] if name in table.column_names else absent for name in schema.names]
+    return pa.table(columns, names=schema.names).cast(schema)
 
 
 def _check_run_dir(run_dir: Path) -> None:
@@ -267,14 +308,3 @@ def _parquet_files(folder: Path) -> list[Path]:
         return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
     except OSError as error:
         raise RunError(f"{folder}: cannot be read ({error.strerror})") from error
-
-
-def _what_is_wrong(files: Sequence[Path], schema: pa.Schema, error: Exception) -> str:
-    """Name the file: Arrow's own message does not always."""
-    for path in files:
-        try:
-            ds.dataset(path, schema=schema, format="parquet").to_table()
-        except (pa.ArrowException, OSError) as reason:
-            first_line = str(reason).splitlines()[0]
-            return f"{path}: cannot be read as Parquet ({first_line}); delete it to have the trial trained again"
-    return f"{files[0].parent}: cannot be read ({error})"

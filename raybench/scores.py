@@ -1,10 +1,13 @@
-"""Trials and predictions in, the scores of a configuration out, with each image's outcome where it is known."""
+"""Predictions and accuracies of trials in, the scores of a configuration out, with each image's outcome where known."""
 
-from collections.abc import Mapping
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-import pandas as pd
 
 from raybench.stats import Scores
 
@@ -19,41 +22,45 @@ class Outcome:
     """[images] bool, by sorted image name."""
 
 
-def outcomes_by_trial(predictions: pd.DataFrame | None) -> dict[str, Outcome]:
-    """Each trial's outcomes from rows of trial_id, image, label and predicted; empty without predictions."""
-    if predictions is None or predictions.empty:
-        return {}
-    rows = pd.DataFrame(
-        {
-            "trial_id": predictions["trial_id"].to_numpy(),
-            "image": pd.factorize(predictions["image"], sort=True)[0],
-            "correct": (predictions["label"] == predictions["predicted"]).to_numpy(),
-        },
-    ).sort_values(["trial_id", "image"])
-    return {
-        str(trial_id): Outcome(images=group["image"].to_numpy().tobytes(), correct=group["correct"].to_numpy())
-        for trial_id, group in rows.groupby("trial_id", sort=False)
-    }
+def outcome_of(images: Sequence[str], correct: np.ndarray) -> Outcome:
+    """The outcome of a trial on images of these names, in whatever order."""
+    order, key = _order(tuple(images))
+    return Outcome(images=key, correct=correct[order])
 
 
-def scores_of(trials: pd.DataFrame, column: str, outcomes: Mapping[str, Outcome], images: int | None) -> Scores:
-    """What the trials of one configuration scored in a column of accuracies.
+@lru_cache(maxsize=100)
+def _order(images: tuple[str, ...]) -> tuple[np.ndarray, bytes]:
+    """How to sort the names, and their key: the same for nearly all trials of a dataset."""
+    order = sorted(range(len(images)), key=images.__getitem__)
+    key = hashlib.sha256(json.dumps([images[place] for place in order]).encode()).digest()
+    return np.array(order, dtype=int), key
+
+
+def scores_of(
+    seeds: Iterable[int],
+    accuracies: Iterable[float],
+    trial_ids: Iterable[str],
+    outcomes: Mapping[str, Outcome],
+    images: int | None = None,
+) -> Scores:
+    """What the trials of one configuration scored on one split.
 
     Args:
-        trials: one row a seed.
-        column: `test_accuracy` or `val_accuracy`.
-        outcomes: of the split that the column is about, by trial id; they count where every trial with a
-            score has them, on the same images.
+        seeds: of each trial.
+        accuracies: of each trial, on that split; NaN where a trial has none, which leaves it out.
+        trial_ids: of each trial.
+        outcomes: on that split, by trial id; they count where every trial with a score has them, on the
+            same images.
         images: size of that split, used where the outcomes are not known.
     """
-    scored = trials[trials[column].notna()]
-    known = [outcomes[trial_id] for trial_id in scored["trial_id"] if trial_id in outcomes]
+    scored = [trial for trial in zip(seeds, accuracies, trial_ids, strict=True) if math.isfinite(trial[1])]
+    known = [outcomes[trial_id] for _, _, trial_id in scored if trial_id in outcomes]
     correct = None
     if len(known) == len(scored) and len({outcome.images for outcome in known}) == 1:
         correct = np.stack([outcome.correct for outcome in known], axis=1)
     return Scores(
-        seeds=tuple(scored["seed"].tolist()),
-        accuracies=scored[column].to_numpy(dtype=float),
+        seeds=tuple(seed for seed, _, _ in scored),
+        accuracies=np.array([accuracy for _, accuracy, _ in scored], dtype=float),
         correct=correct,
         images=images if correct is None else len(correct),
     )

@@ -145,8 +145,8 @@ def test_history_gives_lowest_loss_highest_accuracy_and_time(tmp_path: Path) -> 
 def test_run_directory_is_a_source(tmp_path: Path) -> None:
     source = load_source(write_run(tmp_path / "run"))
     assert source.kind is Kind.RUN
-    assert source.predictions is not None
-    assert rank(source.results, predictions=source.predictions)["test_accuracy_low"].notna().all()
+    assert set(source.outcomes) == {"t1"}
+    assert rank(source.results, outcomes=source.outcomes)["test_accuracy_low"].notna().all()
 
 
 def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -178,13 +178,12 @@ def test_no_source_is_refused() -> None:
 def test_trial_that_two_runs_share_counts_once(tmp_path: Path) -> None:
     both = load_sources([write_run(tmp_path / "a"), write_run(tmp_path / "b")])
     assert len(both.results) == 1
-    assert both.predictions is not None
-    assert len(both.predictions) == 2
+    assert set(both.outcomes) == {"t1"}
 
 
 def test_other_trials_of_the_same_name_are_told_apart_by_their_source(tmp_path: Path) -> None:
     both = load_sources([write_run(tmp_path / "a"), write_run(tmp_path / "b", trial_id="t2", accuracy=0.6)])
-    ranking = rank(both.results, predictions=both.predictions)
+    ranking = rank(both.results, outcomes=both.outcomes)
     assert ranking["strategy"].tolist() == ["fine-tune @b", "fine-tune @a"]
 
 

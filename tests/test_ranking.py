@@ -1,6 +1,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from raybench.errors import InputError
 from raybench.ranking import HIGHER_IS_BETTER, RANK_COLUMNS, rank
+from raybench.scores import Outcome, outcome_of
 
 ACCURACIES = st.one_of(st.none(), st.integers(0, 20).map(lambda hits: hits / 20))
 SECONDS = st.one_of(st.none(), st.integers(1, 5).map(float))
@@ -223,14 +225,10 @@ def test_ties_run_downward_from_the_best() -> None:
     assert ranked(*trials)["tie_group"].isna().all()
 
 
-def predictions_of(accuracies: dict[str, list[bool]]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"trial_id": trial_id, "image": f"i{i:04d}", "label": 1, "predicted": int(hit)}
-            for trial_id, hits in accuracies.items()
-            for i, hit in enumerate(hits)
-        ],
-    )
+def outcomes_of(hits: dict[str, list[bool]]) -> dict[str, Outcome]:
+    return {
+        trial_id: outcome_of([f"i{i:04d}" for i in range(len(each))], np.array(each)) for trial_id, each in hits.items()
+    }
 
 
 def test_outcomes_of_each_image_tell_apart_what_counts_cannot() -> None:
@@ -240,22 +238,16 @@ def test_outcomes_of_each_image_tell_apart_what_counts_cannot() -> None:
         trial("a", trial_id="1", test_accuracy=380 / 400),
         trial("b", trial_id="2", test_accuracy=368 / 400),
     ]
-    predictions = predictions_of({"1": nearly, "2": worse}).sample(frac=1, random_state=0)
+    outcomes = outcomes_of({"1": nearly, "2": worse})
     assert ranked(*trials, test_images=400)["tie_group"].tolist() == [1, 1]
-    assert ranked(*trials, predictions=predictions)["tie_group"].tolist() == [1, 2]
+    assert ranked(*trials, outcomes=outcomes)["tie_group"].tolist() == [1, 2]
 
 
-def test_predictions_on_other_images_fall_back_to_counts() -> None:
+def test_outcomes_on_other_images_fall_back_to_counts() -> None:
     trials = [trial("a", trial_id=str(seed), seed=seed, test_accuracy=0.5) for seed in range(2)]
-    predictions = predictions_of({"0": [True, False] * 10, "1": [True, False] * 20})
-    assert ranked(*trials, predictions=predictions)["test_accuracy_low"].isna().all()
-    assert ranked(*trials, predictions=predictions, test_images=20)["test_accuracy_low"].notna().all()
-
-
-def test_empty_predictions_are_no_predictions() -> None:
-    trials = [trial("a", trial_id="1")]
-    nothing = predictions_of({}).reindex(columns=["trial_id", "image", "label", "predicted"])
-    assert ranked(*trials, predictions=nothing)["test_accuracy_low"].isna().all()
+    outcomes = outcomes_of({"0": [True, False] * 10, "1": [True, False] * 20})
+    assert ranked(*trials, outcomes=outcomes)["test_accuracy_low"].isna().all()
+    assert ranked(*trials, outcomes=outcomes, test_images=20)["test_accuracy_low"].notna().all()
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,12 @@ from raybench.records import (
 from raybench.results import (
     HISTORY_SCHEMA,
     PREDICTIONS_SCHEMA,
+    RESULTS_ORDER,
     RESULTS_SCHEMA,
     Predictions,
     finished_trial_ids,
     load_history,
+    load_outcomes,
     load_predictions,
     load_results,
     match_trials,
@@ -181,7 +183,7 @@ def test_trials_no_longer_wanted_are_left_out(tmp_path: Path) -> None:
 
 def test_only_the_columns_asked_for_are_read(tmp_path: Path) -> None:
     write_trial(tmp_path, result(), epochs(), PREDICTIONS)
-    assert load_predictions(tmp_path, columns=["trial_id", "label"]).columns.tolist() == ["trial_id", "label"]
+    assert set(load_results(tmp_path, columns=RESULTS_ORDER)) == set(RESULTS_ORDER)
 
 
 def test_rows_come_in_an_order_of_their_own(tmp_path: Path) -> None:
@@ -215,7 +217,52 @@ def test_results_of_an_older_raybench_are_read_with_missing_columns_empty(tmp_pa
     (tmp_path / "results").mkdir()
     old = pa.Table.from_pylist([{"trial_id": "a", "status": "completed", "dataset": "digits", "schema_version": 0}])
     pq.write_table(old, tmp_path / "results" / "a.parquet")
-    assert load_results(tmp_path)["test_accuracy"].isna().all()
+    read = load_results(tmp_path)
+    assert read.columns.tolist() == RESULTS_SCHEMA.names
+    assert read["test_accuracy"].isna().all()
+    write_trial(tmp_path, result("b"), [], None)
+    assert load_results(tmp_path).set_index("trial_id")["test_accuracy"].isna().to_dict() == {"a": True, "b": False}
+
+
+def test_columns_in_another_order_or_of_another_width_are_read_as_the_schema_says(tmp_path: Path) -> None:
+    write_trial(tmp_path, result(), [], None)
+    path = tmp_path / "results" / "abc.parquet"
+    rows = pq.read_table(path)
+    seeds = rows["seed"].cast(pa.int16())
+    pq.write_table(rows.drop_columns(["seed"]).add_column(0, "seed", seeds), path)
+    read = load_results(tmp_path)
+    assert read.columns.tolist() == RESULTS_SCHEMA.names
+    assert read["seed"].dtype == "int64"
+
+
+def test_column_of_another_type_is_named_with_its_file(tmp_path: Path) -> None:
+    write_trial(tmp_path, result(), [], None)
+    path = tmp_path / "results" / "abc.parquet"
+    rows = pq.read_table(path).drop_columns(["seed"])
+    pq.write_table(rows.append_column("seed", pa.array(["first"])), path)
+    with pytest.raises(RunError, match=r"results/abc\.parquet: cannot be read as Parquet .*first"):
+        load_results(tmp_path)
+
+
+def test_outcomes_say_which_images_each_ended_trial_got_right(tmp_path: Path) -> None:
+    backward = Predictions(**{name: getattr(PREDICTIONS, name)[::-1] for name in Predictions.__slots__})
+    write_trial(tmp_path, result("forward"), [], PREDICTIONS)
+    write_trial(tmp_path, result("backward"), [], backward)
+    write_trial(tmp_path, result("crashed"), [], PREDICTIONS)
+    (tmp_path / "results" / "crashed.parquet").unlink()
+    outcomes = load_outcomes(tmp_path)
+    assert set(outcomes) == {"forward", "backward"}
+    assert outcomes["forward"].images == outcomes["backward"].images
+    assert [each.correct.tolist() for each in outcomes.values()] == [[True, False]] * 2
+    assert set(load_outcomes(tmp_path, only=["forward"])) == {"forward"}
+
+
+def test_trial_without_test_images_has_no_outcome(tmp_path: Path) -> None:
+    nothing = Predictions(
+        images=(), labels=np.zeros(0, int), predicted=np.zeros(0, int), probabilities=np.zeros((0, 2))
+    )
+    write_trial(tmp_path, result(), [], nothing)
+    assert load_outcomes(tmp_path) == {}
 
 
 def test_unknown_status_is_named(tmp_path: Path) -> None:
@@ -243,6 +290,14 @@ def test_trials_without_a_row_are_added_as_unfinished(tmp_path: Path, ended: lis
     ranking = rank(completed)
     assert ranking["stopped"].tolist() == [1 if ended else 2]
     assert pd.api.types.is_integer_dtype(completed["seed"])
+
+
+def test_columns_that_were_not_read_are_not_added_for_unfinished_trials(tmp_path: Path) -> None:
+    write_trial(tmp_path, result("a"), [], None)
+    columns = ["trial_id", "status", *RESULTS_ORDER]
+    matched = match_trials(load_results(tmp_path, columns=columns), [planned("a", 0), planned("b", 1)])
+    assert set(matched) == set(columns)
+    assert matched["status"].tolist() == ["completed", "unfinished"]
 
 
 def test_nothing_is_added_when_every_trial_has_ended(tmp_path: Path) -> None:
