@@ -30,6 +30,7 @@ from raybench.training.checkpoint import FIRST_INTERVAL_SECONDS, Checkpointer, s
 from raybench.training.data import ImageData, load_images
 from raybench.training.feature_cache import FeatureCache
 from raybench.training.first_phase import FirstPhase, shared_first_phase
+from raybench.training.kept_network import keep_network
 from raybench.training.loop import STATE_VERSION, Finished, Training
 from raybench.training.memory import PeakMemory
 from raybench.training.models import model_facts
@@ -86,6 +87,8 @@ def run(
     save_trial(run_dir, trial, training.network, classes=images.classes, learned=finished.weights)
     write_trial(run_dir, result, training.history, _predictions(images, finished))
     checkpointer.remove()
+    if not training.backbone_trained:
+        keep_network(training.network, trial.model, trial.weights, seed=trial.seed)
     del training, finished
     release_memory()
     return result

@@ -25,8 +25,8 @@ from raybench.training.best_weights import BestWeights, load_tensors
 from raybench.training.data import ImageData, ImageSplit
 from raybench.training.feature_cache import FeatureCache
 from raybench.training.features import FrozenFeatures, frozen_features
+from raybench.training.kept_network import initial_network
 from raybench.training.metrics import Scores, score
-from raybench.training.models import build_network
 from raybench.training.network import Network
 from raybench.training.optimization import learning_rate_at
 from raybench.training.phase_run import PhaseRun, Task
@@ -99,7 +99,7 @@ class Training:
         self.device = device
         self.history: list[EpochRecord] = []
         self.progress = Progress()
-        self.network = build_network(
+        self.network = initial_network(
             trial.model,
             trial.weights,
             num_classes=len(images.classes),
@@ -131,6 +131,11 @@ class Training:
         """Whether the current phase has reached its last epoch, or its patience its end."""
         phase = self.trial.strategy.phases[self.progress.phase]
         return self.progress.stale_epochs >= phase.patience or self.progress.phase_epoch >= phase.epochs
+
+    @property
+    def backbone_trained(self) -> bool:
+        """Whether anything but the head has been trained."""
+        return self._best.whole
 
     def state(self) -> dict[str, Any]:
         """Return everything that `load_state` needs to go on as if never interrupted: tensors and plain values.
@@ -196,7 +201,7 @@ class Training:
         started = time.perf_counter() - feature_seconds
         # Dropout draws from the global generator: seeded by the epoch, and given back as it was.
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(derive(self.trial.seed, "dropout", progress.epoch))
+            self._seed_globally(derive(self.trial.seed, "dropout", progress.epoch))
             trained = self._phase.train_epoch(progress.epoch, rate)
         train_seconds = time.perf_counter() - started
         val = self._phase.validate()
@@ -219,6 +224,12 @@ class Training:
         )
         self._account(record)
         return record
+
+    def _seed_globally(self, seed: int) -> None:
+        if self.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` notes a traceback for each GPU there may be
+        else:
+            torch.manual_seed(seed)
 
     def _needs_new_features(self) -> bool:
         """Whether this is the first epoch that trains the head on a backbone that was trained, or built, before it."""

@@ -61,6 +61,17 @@ def build_network(spec: ModelSpec, weights: str, *, num_classes: int, image_size
     return _assemble(spec, source, num_classes=num_classes, image_size=image_size, seed=seed, skeleton=False)
 
 
+def replace_head_of(network: Network, *, num_classes: int, seed: int) -> Network:
+    """Return a network whose backbone is as it was built as `build_network` would build it for a seed and classes.
+
+    It is the same module, with another head, in eval mode; where its weights are random, the seed must be the same.
+    """
+    with _seeded(derive(seed, "head")):
+        replace_head(network.module, network.head_name, num_classes=num_classes)
+    network.module.eval()
+    return network
+
+
 def build_skeleton(
     spec: ModelSpec, weights: str = "random", *, num_classes: int, image_size: int, seed: int = 0
 ) -> Network:
