@@ -14,6 +14,9 @@ from raybench.training.weight_files import tensors_digest
 _DIGESTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 """Of backbones that nothing has trained since: hashing one takes longer than many a step of its head."""
 
+PROBES: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
+"""Likewise what backbones make of two fixed images; see `raybench.training.freezing.split_at_head`."""
+
 
 def head_tensors(network: Network) -> dict[str, Tensor]:
     """Return the head's tensors, not copied."""
@@ -41,3 +44,4 @@ def backbone_digest(network: Network) -> str:
 def backbone_changes(network: Network) -> None:
     """Take note that the backbone is about to be trained or replaced."""
     _DIGESTS.pop(network.module, None)
+    PROBES.pop(network.module, None)

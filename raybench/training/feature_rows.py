@@ -43,6 +43,10 @@ class MemoryRows:
         absent: Positions = positions[~self._whole[positions]]
         return absent
 
+    def unfilled(self) -> Positions:
+        """Return the positions of all rows that nobody has filled."""
+        return np.flatnonzero(~self._whole)
+
     def unbegun(self, positions: Positions, lapse_seconds: float) -> Positions:  # noqa: ARG002 (nobody else is here)
         """Return those of the positions that nobody began to compute within the last `lapse_seconds`."""
         return positions
@@ -94,6 +98,10 @@ class StoredRows(MemoryRows):
             some = filled[start : start + _ROWS_AT_ONCE]
             self._whole[some] = self._checksums(self.values[some]) == self._sums.array[some]
         return super().missing(unknown)
+
+    def unfilled(self) -> Positions:
+        """Return the positions of all rows that nobody has filled; whether the others are whole was not looked at."""
+        return np.flatnonzero(self._sums.array == 0)
 
     def unbegun(self, positions: Positions, lapse_seconds: float) -> Positions:
         """Return those of the positions that nobody began to compute within the last `lapse_seconds`."""

@@ -4,9 +4,9 @@ In: a network that can be split at its head, and a dataset's images. Out: what t
 equal to the uncached forward pass up to rounding, and what an image takes.
 
 Rows are computed on demand and shared with other trials, processes and seeds through the cache; several processes fill
-them together. Every batch has the same size, the last one filled up by repeating its images: the same shape means the
-same kernels, so that a row depends neither on its company nor on who computed it. Where the cache cannot be written, or
-its limit leaves no room, features stay in memory for this trial.
+them together. Every batch has the same size, filled up with images that are missing but not needed yet, or by repeating
+its own: the same shape means the same kernels, so that a row depends neither on its company nor on who computed it.
+Where the cache cannot be written, or its limit leaves no room, features stay in memory for this trial.
 """
 
 import os
@@ -135,9 +135,15 @@ class FrozenFeatures:
         while len(queue := self._rows.missing(queue)):
             free = self._rows.unbegun(queue, self._lapse_seconds())
             if len(free):
-                self._compute(free[: self._batch])
+                self._compute(self._filled_up(free[: self._batch]))
             else:
                 time.sleep(_WAIT_SECONDS)
+
+    def _filled_up(self, positions: Positions) -> Positions:
+        """Return a whole batch: what is not needed yet costs no more than repeating what is. The test split first."""
+        others = np.setdiff1d(self._rows.unfilled(), positions)[::-1]
+        others = self._rows.unbegun(others, self._lapse_seconds())
+        return np.concatenate([positions, others[: self._batch - len(positions)]])
 
     def _lapse_seconds(self) -> float:
         return 1 + _LAPSE_BATCHES * max(self._seconds(), default=_UNKNOWN_BATCH_SECONDS)

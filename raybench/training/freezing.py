@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from raybench.errors import ModelError
+from raybench.training.backbone import PROBES
 from raybench.training.network import Network
 
 
@@ -72,10 +73,14 @@ class Backbone:
 def split_at_head(network: Network) -> Backbone | None:
     """Return the network's backbone, such that the head applied to it equals the full forward pass in eval mode.
 
-    None where that cannot be: the head is a convolution, is called more than once, or something comes after it.
+    None where that cannot be: the head is a convolution, is called more than once, or something comes after it. Tried
+    once a network: whoever trains the backbone says so with `backbone_changes`.
     """
     if not isinstance(network.head, nn.Linear):
         return None
+    known = PROBES.get(network.module)
+    if known is not None:
+        return Backbone(network=network, probe=known)
     inputs: list[Tensor] = []
     outputs: list[Tensor] = []
 
@@ -90,7 +95,8 @@ def split_at_head(network: Network) -> Backbone | None:
     head_is_last = len(outputs) == 1 and scores is outputs[0]
     if not head_is_last or inputs[0].dim() != 2:  # noqa: PLR2004 (images and features)
         return None
-    return Backbone(network=network, probe=inputs[0].detach())
+    PROBES[network.module] = inputs[0].detach()
+    return Backbone(network=network, probe=PROBES[network.module])
 
 
 def _in_eval_mode(module: nn.Module, images: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ def test_rows_are_missing_until_they_are_written(rows: MemoryRows) -> None:
     assert rows.missing(wanted).tolist() == [7, 3, 3, 39]
     rows.write(at(3, 39), numbers()[[3, 39]])
     assert rows.missing(wanted).tolist() == [7]
+    assert rows.unfilled().tolist() == [*range(3), *range(4, 39)]
     np.testing.assert_array_equal(rows.values[[3, 39]], numbers()[[3, 39]])
     assert rows.in_memory().missing(wanted).tolist() == [7]
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from raybench.errors import ModelError
 from raybench.records import ModelSpec
+from raybench.training.backbone import backbone_changes
 from raybench.training.freezing import freeze, set_training_mode, split_at_head
 from raybench.training.models import build_network
 from raybench.training.network import Network
@@ -178,3 +179,18 @@ def test_convolutional_head_before_pooling_is_not_split() -> None:
 def test_unknown_module_is_refused_with_the_names_there_are(train: str | tuple[str, ...]) -> None:
     with pytest.raises(ModelError, match=r"is no module of resnet8; .*at the top are conv1, bn1, stage1"):
         freeze(build("resnet8"), train)
+
+
+def test_what_tells_a_backbone_from_others_is_found_anew_once_it_was_trained() -> None:
+    network = build("resnet8")
+    first, again = split_at_head(network), split_at_head(network)
+    backbone_changes(network)
+    step(network, "all")
+    trained = split_at_head(network)
+
+    assert first is not None
+    assert again is not None
+    assert trained is not None
+    assert first.probe is again.probe
+    assert first.probe.shape == (2, first.width)
+    assert not torch.allclose(trained.probe, first.probe)
