@@ -26,7 +26,7 @@ from raybench.cost import add_cost
 from raybench.records import Allocation, DatasetSpec, EpochRecord, Status, Trial, TrialResult
 from raybench.results import Predictions, read_trial, write_trial
 from raybench.training.augment import crops
-from raybench.training.checkpoint import FIRST_INTERVAL_SECONDS, Checkpointer, state_path
+from raybench.training.checkpoint import LEAST_SECONDS, Checkpointer, state_path
 from raybench.training.data import ImageData, load_images
 from raybench.training.feature_cache import FeatureCache
 from raybench.training.first_phase import FirstPhase, shared_first_phase
@@ -48,11 +48,11 @@ def run(
     run_dir: Path,
     allocation: Allocation,
     on_epoch: OnEpoch,
-    checkpoint_seconds: float = FIRST_INTERVAL_SECONDS,
+    checkpoint_seconds: float = LEAST_SECONDS,
 ) -> TrialResult:
     """Train a trial, or go on with it from its checkpoint, and write its rows.
 
-    `checkpoint_seconds` is the least time between two checkpoints, which grows with what they cost.
+    `checkpoint_seconds` is the least time between two checkpoints, which grows with what they cost; 0: one an epoch.
     Raises whatever training raises; nothing is written then but the last checkpoint.
     """
     existing = read_trial(run_dir, trial.trial_id)
@@ -116,8 +116,7 @@ def _train(
             return Status.STOPPED
         if training.progress.phase == 0 and training.phase_ended:
             first_phase.leave(training.state_at_end_of_phase())
-        if checkpointer.due():
-            checkpointer.save(training.state())
+        checkpointer.save_if_due(training.state)
     return Status.COMPLETED
 
 

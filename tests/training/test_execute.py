@@ -7,7 +7,7 @@ import pytest
 
 from raybench.records import Allocation, EpochRecord, Status
 from raybench.results import load_history, load_predictions, load_results, write_trial
-from raybench.training.checkpoint import Checkpointer, state_path, weights_path
+from raybench.training.checkpoint import state_path, weights_path
 from raybench.training.execute import run
 from raybench.training.weight_files import read_card, read_tensors
 from tests.builders import TRIAL
@@ -102,16 +102,6 @@ def test_a_trial_goes_on_from_its_checkpoint_or_begins_again_where_it_is_half_wr
     same = ("val_loss", "test_loss", "test_accuracy", "best_epoch", "epochs_run", "test_per_class_recall")
     assert [getattr(resumed, name) for name in same] == [getattr(undisturbed, name) for name in same]
     assert load_history(interrupted)["val_loss"].tolist() == load_history(tmp_path / "a")["val_loss"].tolist()
-
-
-def test_the_interval_between_saves_follows_from_their_cost(tmp_path: Path) -> None:
-    checkpointer = Checkpointer(tmp_path / "state.pt", first_interval_seconds=0.0)
-    assert checkpointer.due()
-    checkpointer.save({"version": 1})
-    assert checkpointer.interval_seconds >= 0
-    assert checkpointer.load() == {"version": 1}
-    checkpointer.remove()
-    assert checkpointer.load() is None
 
 
 def test_a_failed_row_does_not_keep_its_trial_from_running_again(tmp_path: Path) -> None:
