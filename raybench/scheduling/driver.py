@@ -133,8 +133,9 @@ class Announcer(Callback):
                 self._tell(EpochDone(record=result[EPOCH].record))
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
-        """Let go of the means that Ray Tune keeps of every number of every trial."""
+        """Let go of what Ray Tune keeps of every report of every trial."""
         del iteration, trials, info
+        trial.run_metadata.last_result = {}
         trial.run_metadata.metric_analysis.clear()
         trial.run_metadata.metric_n_steps.clear()
 
