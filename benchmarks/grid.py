@@ -56,6 +56,7 @@ class Grid:
     image_size: int = 64
     batch_size: int = 32
     learning_rate: float = 3e-4
+    """Of Adam. From random weights, AlexNet learns at this one, but not at 0.001."""
 
     @property
     def trials(self) -> int:

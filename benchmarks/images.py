@@ -5,6 +5,7 @@ each. Nothing is downloaded: scikit-learn's handwritten digits are laid, enlarge
 two photographs that its wheel holds, so that the files are as large and as slow to decode as photographs are.
 """
 
+import colorsys
 import json
 import shutil
 from pathlib import Path
@@ -20,15 +21,18 @@ SIDE = 320
 """Of the images, in pixels."""
 QUALITY = 90
 """Of the JPEGs: 16 to 50 KB each."""
-_VERSION = 1
+_VERSION = 2
 """Of how the images are made; part of the folder's name."""
 _BRIGHTEST = 16
 """Of a pixel in scikit-learn's digits."""
 _CROP_SIDES = (200, 420)
 """Of the part of a photograph that becomes a background, in pixels."""
-_DIGIT_SIDES = (160, 260)
-_OPACITY = (0.7, 1.0)
+_DIGIT_SIDES = (240, 316)
+_OPACITY = (0.85, 1.0)
 """Of a digit over its background."""
+_CLASSES = 10
+_HUE_NOISE = 0.4
+"""Standard deviation of a digit's hue, in distances between the hues of two classes."""
 
 
 def photo_folder(*, train: int = 833, val: int = 200, test: int = 200, seed: int = 0, folder: Path = FOLDER) -> Path:
@@ -55,7 +59,9 @@ def photo_folder(*, train: int = 833, val: int = 200, test: int = 200, seed: int
             place = partial / split / str(digits.target[position]) / f"{position:04d}.jpg"
             place.parent.mkdir(parents=True, exist_ok=True)
             background = _background(photographs[random.integers(len(photographs))], random)
-            _with_digit(background, digits.images[position], random).save(place, quality=QUALITY)
+            _with_digit(background, digits.images[position], int(digits.target[position]), random).save(
+                place, quality=QUALITY
+            )
     (partial / "made.json").write_text(json.dumps({"counts": counts, "seed": seed, "version": _VERSION}))
     partial.rename(finished)
     return finished
@@ -70,15 +76,17 @@ def _background(photograph: Image.Image, random: np.random.Generator) -> npt.NDA
 
 
 def _with_digit(
-    background: npt.NDArray[np.float64], digit: npt.NDArray[np.float64], random: np.random.Generator
+    background: npt.NDArray[np.float64], digit: npt.NDArray[np.float64], label: int, random: np.random.Generator
 ) -> Image.Image:
     side = int(random.integers(*_DIGIT_SIDES))
     stroke = Image.fromarray((np.pad(digit, 1) * 255 / _BRIGHTEST).astype(np.uint8))
     left, top = random.integers(0, SIDE - side, 2)
     covered = background[top : top + side, left : left + side]
     opacity = np.asarray(stroke.resize((side, side), Image.Resampling.BICUBIC))[..., np.newaxis] / 255
-    # Light on dark or dark on light, in a colour of its own: shape tells the classes apart, colour does not.
-    light = covered.mean() < 255 / 2
-    colour = random.uniform(190, 255, 3) if light else random.uniform(0, 65, 3)
+    # Light on dark or dark on light. Shape tells the classes apart, hue does in part: a network that has just begun to
+    # learn, or a probe of one that never did, is then better than chance.
+    hue = (label + random.normal(0, _HUE_NOISE)) / _CLASSES % 1
+    value = random.uniform(0.75, 1) if covered.mean() < 255 / 2 else random.uniform(0.25, 0.5)
+    colour = 255 * np.array(colorsys.hsv_to_rgb(hue, random.uniform(0.5, 1), value))
     covered += (colour - covered) * opacity * random.uniform(*_OPACITY)
     return Image.fromarray(background.clip(0, 255).astype(np.uint8))
