@@ -102,6 +102,11 @@ def apply_by_opencv(images: Sequence[Pixels] | Pixels, draws: Draws, image_size:
 @torch.no_grad()
 def apply_by_torch(images: Tensor, draws: Draws, image_size: int) -> Tensor:
     """Return images [b, s, s, 3] warped, recoloured and blurred, [b, image_size, image_size, 3], on their device."""
+    with torch.autocast(images.device.type, enabled=False):  # bfloat16 is for models: it cannot tell 254 from 255
+        return _changed_by_torch(images, draws, image_size)
+
+
+def _changed_by_torch(images: Tensor, draws: Draws, image_size: int) -> Tensor:
     device, count = images.device, len(draws)
     affine, colour, grey = (
         torch.from_numpy(values).to(device, torch.float32) for values in (draws.affine, draws.colour, draws.grey)

@@ -201,6 +201,13 @@ def test_opencv_and_torch_agree_up_to_rounding(side: int) -> None:
     assert difference.mean() < 0.5
 
 
+def test_the_precision_of_the_model_does_not_reach_the_images() -> None:
+    batch, drawn = photographs(8, 18), draw(8, generator(), mirror=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = apply_by_torch(batch, drawn, 16)
+    assert torch.equal(result, apply_by_torch(batch, drawn, 16))
+
+
 @pytest.mark.parametrize("way", [0, 1])
 class TestOneImage:
     """What single draws do, by OpenCV and by torch."""
