@@ -9,6 +9,7 @@ function, by SystemExit from the report of an epoch, the run was interrupted and
 Reports hold an object each instead of numbers: of every number, Ray Tune keeps means and extremes for good.
 """
 
+import gc
 import json
 import math
 import os
@@ -122,6 +123,7 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a model, a dataset or training raises ends this trial only
         result = failed_result(trial, error_text(error), allocation, retries=allocation.retries)
         write_trial(shared.run_dir, result, history, None)
+    _freeze_imports()
     # After the row: the driver takes it as the news that the row is there. Ray Tune ends the function here, as done.
     tune.report({ENDED: ended_event(result), DONE: True})
 
@@ -172,6 +174,16 @@ def error_text(error: BaseException) -> str:
 def _desk(name: str) -> ActorHandle[Any]:
     """Look the desk up once a process."""
     return find_desk(name)
+
+
+@cache
+def _freeze_imports() -> None:
+    """Once a process, after its first trial has loaded everything: keep modules out of what is looked through.
+
+    Memory is given back between trials, and going through half a million objects of torch takes 0.2 s each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _prepare_process(shared: Shared) -> None:

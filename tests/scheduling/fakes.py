@@ -4,6 +4,7 @@ What a trial does stands in `fakes.json` in the run directory: its losses and wh
 to `seen/`, one file a start.
 """
 
+import gc
 import json
 import os
 import signal
@@ -111,6 +112,7 @@ def _note(run_dir: Path, trial: Trial, allocation: Allocation) -> Path:
         "gpu_ids": ray.get_gpu_ids(),
         "visible_gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "directory": str(Path.cwd()),
+        "frozen": gc.get_freeze_count(),
         **asdict(allocation),
     }
     temporary = path.with_suffix(".part")

@@ -83,6 +83,14 @@ def test_trials_start_in_the_given_order_and_are_told_of_in_order(tmp_path: Path
     assert of_a[-1] == TrialEnded(trial_id="a", status=Status.COMPLETED, val_accuracy=1 / 1.5, error=None)
 
 
+def test_a_process_goes_through_what_it_imported_once_and_not_between_all_trials(tmp_path: Path) -> None:
+    run_scripts(tmp_path, {make_trial(name): Script() for name in "abc"}, settings())
+    first, second, third = starts(tmp_path)
+    assert first["pid"] == second["pid"] == third["pid"]
+    assert first["frozen"] == 0
+    assert second["frozen"] == third["frozen"] > 10_000
+
+
 def test_workers_start_from_the_working_directory_of_the_driver(tmp_path: Path) -> None:
     run_scripts(tmp_path, {make_trial("a"): Script()}, settings())
     (seen,) = starts(tmp_path)
