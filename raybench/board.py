@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 
-from raybench.events import EpochDone, Event, TrialEnded, TrialStarted
+from raybench.events import EpochDone, Event, Notice, TrialEnded, TrialStarted
 from raybench.records import EpochRecord, Status, Trial
 
 
@@ -78,6 +78,8 @@ class Board:
     def __init__(self, trials: Sequence[Trial], *, earlier: Iterable[TrialEnded], now: datetime) -> None:
         self.trials = {trial.trial_id: trial for trial in trials}
         self.started_at = now
+        self.notice: str | None = None
+        """What is being done before the first trial starts."""
         self.running: dict[str, Running] = {}
         self.ended: dict[str, TrialEnded] = {
             event.trial_id: event for event in earlier if event.trial_id in self.trials
@@ -96,6 +98,8 @@ class Board:
     def feed(self, event: Event) -> None:
         """Take an event in; one about an unknown trial is left aside."""
         match event:
+            case Notice(text=text):
+                self.notice = text
             case TrialStarted(trial_id=trial_id) if trial_id in self.trials:
                 self._start(self.trials[trial_id])
             case EpochDone(record=record) if record.trial_id in self.trials:
@@ -117,6 +121,7 @@ class Board:
 
     def _start(self, trial: Trial) -> Running:
         """Count a trial as running, whether it waited, ran or had ended before."""
+        self.notice = None
         ended = self.ended.pop(trial.trial_id, None)
         if ended is not None:
             standing = self._standing(trial)

@@ -30,5 +30,14 @@ class TrialEnded:
     error: str | None
 
 
-Event = TrialStarted | EpochDone | TrialEnded
-"""Anything that may happen to a trial."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Notice:
+    """Something to tell of the run as a whole."""
+
+    text: str
+    lasting: bool = False
+    """Whether it is worth keeping; what is not says what is being done now."""
+
+
+Event = TrialStarted | EpochDone | TrialEnded | Notice
+"""Anything that may happen in a run."""

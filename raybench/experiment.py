@@ -59,6 +59,14 @@ def _gpu(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
     return value
 
 
+def _cpu(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
+    if value == "auto":
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ValueError(f"{value!r} is not accepted; give auto, or a number of cores above 0")
+    return value
+
+
 def _train(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
     if value in ("head", "all") or (isinstance(value, list) and value and all(isinstance(name, str) for name in value)):
         return value
@@ -164,7 +172,7 @@ class TrainingConfig(_PhaseKeys):
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: the loss weighs classes by inverse frequency."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 where the GPU has it, float32 on a CPU."""
+    """auto: bfloat16 or float32, whichever trains sooner on the device, as measured before the first trial."""
     deterministic: bool = True
 
     def phase_defaults(self) -> dict[str, Any]:
@@ -201,8 +209,11 @@ class ResourcesConfig(_Part):
 
     gpu: Annotated[float | Literal["auto"], BeforeValidator(_gpu)] = "auto"
     """GPUs of a trial: auto, a fraction of one such as 0.25, or a whole number."""
-    cpu: PositiveFloat = 1
-    """CPU cores of a trial."""
+    cpu: Annotated[float | Literal["auto"], BeforeValidator(_cpu)] = "auto"
+    """CPU cores of a trial: auto, or a number."""
+    measure: bool = True
+    """Measure before the first trial what auto means, and how each model's steps are computed soonest; false: auto
+    is a whole GPU, or one core, and steps are computed as is usual."""
 
 
 def _scheduler(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
@@ -290,8 +301,10 @@ class Experiment(_Part):
 
     def resource_request(self) -> ResourceRequest:
         """Return what one trial asks of a machine."""
-        gpu = self.resources.gpu
-        return ResourceRequest(gpu=None if isinstance(gpu, str) else float(gpu), cpu=self.resources.cpu)
+        gpu, cpu = self.resources.gpu, self.resources.cpu
+        return ResourceRequest(
+            gpu=None if isinstance(gpu, str) else float(gpu), cpu=None if isinstance(cpu, str) else float(cpu)
+        )
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = (), *, base: Path | None = None) -> Experiment:

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from raybench.atomic import replacing
+from raybench.choices import Choices, processor_name
 from raybench.errors import ExperimentError, RunError
 from raybench.experiment import Experiment, parse_experiment
 from raybench.records import Facts, Trial
@@ -32,6 +32,7 @@ EXPERIMENT = "experiment.yaml"
 PACKAGES = ("raybench", "torch", "torchvision", "ray", "numpy", "pandas", "pyarrow", "scikit-learn", "pillow")
 
 _FACTS = TypeAdapter(Facts)
+_CHOICES = TypeAdapter(Choices)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +44,8 @@ class Manifest:
     facts: Facts
     created_at: str
     """ISO 8601, UTC: when the run directory was made."""
-    chosen: Mapping[str, Any]
-    """What was measured or chosen on this machine, such as threads a trial."""
+    chosen: Choices
+    """What was measured or chosen, such as threads a trial."""
 
     def trials(self) -> list[Trial]:
         """Return the experiment's trials, as they were expanded when it last ran.
@@ -64,7 +65,7 @@ class Manifest:
         )
 
 
-def write_manifest(run_dir: Path, experiment: Experiment, facts: Facts, chosen: Mapping[str, Any]) -> None:
+def write_manifest(run_dir: Path, experiment: Experiment, facts: Facts, chosen: Choices) -> None:
     """Write `experiment.yaml` and `manifest.json` of a run; the date of an earlier manifest is kept."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     path = run_dir / MANIFEST
@@ -78,12 +79,12 @@ def write_manifest(run_dir: Path, experiment: Experiment, facts: Facts, chosen: 
         "versions": {"python": platform.python_version(), **_versions()},
         "hardware": {
             "platform": platform.platform(),
-            "processor": platform.processor() or platform.machine(),
+            "processor": processor_name(),
             "cores": os.cpu_count(),
             "memory_bytes": psutil.virtual_memory().total,
         },
         "git_commit": _git_commit(),
-        "chosen": dict(chosen),
+        "chosen": _CHOICES.dump_python(chosen, mode="json"),
         "facts": _FACTS.dump_python(facts, mode="json"),
     }
     text = yaml.safe_dump(_plain(experiment), sort_keys=False, allow_unicode=True)
@@ -104,7 +105,7 @@ def read_manifest(run_dir: Path) -> Manifest:
             experiment=parse_experiment(read_yaml(run_dir / EXPERIMENT), str(run_dir / EXPERIMENT)),
             facts=_FACTS.validate_python(data["facts"]),
             created_at=data["created_at"],
-            chosen=data["chosen"],
+            chosen=_CHOICES.validate_python(data["chosen"]),
         )
     except FileNotFoundError:
         raise RunError(f"{run_dir}: is no run directory: it has no {MANIFEST}") from None
@@ -112,6 +113,14 @@ def read_manifest(run_dir: Path) -> Manifest:
         raise RunError(str(error)) from None
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise RunError(f"{path}: cannot be read: {type(error).__name__}: {error}") from None
+
+
+def chosen_before(run_dir: Path) -> Choices:
+    """Return what an earlier run on this directory chose; nothing where there was none."""
+    try:
+        return _CHOICES.validate_python(json.loads((run_dir / MANIFEST).read_text(encoding="utf-8"))["chosen"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Choices()
 
 
 def check_belongs(run_dir: Path, experiment: Experiment) -> None:

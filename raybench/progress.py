@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raybench.board import Board, Leader, Running, configuration_text
-from raybench.events import Event, TrialEnded
+from raybench.events import Event, Notice, TrialEnded
 from raybench.formats import SECONDS_PER_HOUR, SECONDS_PER_MINUTE, duration_text
 from raybench.records import Status, Trial
 
@@ -61,8 +61,8 @@ def summary(board: Board, now: datetime) -> Text:
 
 def render(board: Board, now: datetime, *, rows: int) -> RenderableType:
     """Return the live display; `rows` is the height that both tables share."""
-    if not board.running and not board.ended:
-        return Group(Text("Starting Ray and its workers"), summary(board, now))
+    if not board.running and (board.notice or not board.ended):
+        return Group(Text(board.notice or "Starting Ray and its workers"), summary(board, now))
     leaders = board.leaders()
     for_leaders = min(len(leaders), max(rows // 2, FEWEST_ROWS))
     for_running = max(rows - for_leaders, FEWEST_ROWS)
@@ -194,6 +194,8 @@ class Progress:
             running = self.board.running.get(event.trial_id) if isinstance(event, TrialEnded) else None
             self.board.feed(event)
         # Printed without our lock: the display's thread takes its own lock first, then ours.
+        if isinstance(event, Notice) and not self._quiet and (event.lasting or self._live is None):
+            self._print(event.text)
         if isinstance(event, TrialEnded) and event.trial_id in self.board.trials and self._prints(event):
             self._print(ended_line(self.board, event, running))
 

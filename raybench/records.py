@@ -145,9 +145,9 @@ class ResourceRequest:
     """What one trial asks of a machine."""
 
     gpu: float | None
-    """GPUs or a fraction of one; None: one whole GPU where there is one, else none (`auto`)."""
-    cpu: float
-    """CPU cores."""
+    """GPUs or a fraction of one; None: where there are GPUs, as much of one as pays, else none (`auto`)."""
+    cpu: float | None
+    """CPU cores; None: as many as pay (`auto`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ is on disk before the next one starts.
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +17,19 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
+from raybench.choices import Choices
 from raybench.errors import ExperimentError, InterruptedRunError, RunError
 from raybench.events import TrialEnded
 from raybench.experiment import Experiment, load_experiment
-from raybench.manifest import EXPERIMENT, MANIFEST, Manifest, check_belongs, read_manifest, write_manifest
+from raybench.manifest import (
+    EXPERIMENT,
+    MANIFEST,
+    Manifest,
+    check_belongs,
+    chosen_before,
+    read_manifest,
+    write_manifest,
+)
 from raybench.progress import Progress
 from raybench.records import Facts, Status, Trial
 from raybench.results import finished_trial_ids, load_results, match_trials
@@ -143,6 +152,7 @@ def _settings(
     experiment: Experiment, label: str, num_cpus: int | None, num_gpus: int | None, address: str | None
 ) -> "Settings":
     # Imported here, as below: ray and torch take seconds, and who reads a run needs neither.
+    from raybench.scheduling.meters import BENCH  # noqa: PLC0415
     from raybench.scheduling.tune import Settings, check_settings  # noqa: PLC0415
     from raybench.training.devices import find_devices  # noqa: PLC0415
 
@@ -154,6 +164,7 @@ def _settings(
         address=address,
         price_per_hour_usd=experiment.price_per_hour_usd,
         cache_limit_bytes=experiment.cache_limit_bytes,
+        bench=BENCH if experiment.resources.measure else None,
     )
     try:
         check_settings(settings, cpus=os.cpu_count() or 1, gpus=len(find_devices().gpus))
@@ -179,11 +190,11 @@ def _conduct(
     trials = expand(experiment, facts)
     started = False
 
-    def start() -> None:
+    def start(choices: Choices) -> None:
         nonlocal started
         started = True
         try:
-            write_manifest(directory, experiment, facts, {"threads_per_trial": settings.threads})
+            write_manifest(directory, experiment, facts, choices)
         except OSError as error:
             raise RunError(f"{directory}: cannot be written to: {error}; give another --run-dir") from None
 
@@ -196,6 +207,7 @@ def _conduct(
     if unfinished:
         earlier = [ending for ending in endings if ending.trial_id in done]
         with Progress(trials, console, earlier=earlier, quiet=quiet) as progress:
+            settings = replace(settings, earlier=chosen_before(directory))
             outcome = run_trials(unfinished, run_dir=directory, settings=settings, on_event=progress, on_start=start)
         interrupted = outcome.interrupted
         for problem in outcome.problems:
@@ -203,7 +215,7 @@ def _conduct(
         if not started:
             raise InterruptedRunError(f"Interrupted before anything was started; {directory} is as it was.")
     else:
-        start()
+        start(chosen_before(directory))
     return Run(run_dir=directory, experiment=experiment, facts=facts, trials=tuple(trials), interrupted=interrupted)
 
 

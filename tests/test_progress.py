@@ -170,7 +170,7 @@ def test_leader_has_the_highest_mean_over_its_seeds() -> None:
 @pytest.mark.parametrize("status", [Status.STOPPED, Status.COMPLETED])
 def test_trial_that_starts_again_counts_for_its_configuration_as_it_ends_anew(status: Status) -> None:
     trials = [make_trial("a0", model="a"), make_trial("b0", model="b")]
-    again = [ended("a0", 0.99, status=status), TrialStarted(trial_id="a0")]
+    again: list[Event] = [ended("a0", 0.99, status=status), TrialStarted(trial_id="a0")]
     board = board_of(trials, ended("b0", 0.5), *again)
     assert [leader.configuration for leader in board.leaders()] == ["b random fine-tune"]
     board.feed(ended("a0", 0.6))

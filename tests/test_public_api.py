@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import raybench
+from raybench.choices import Choices
 from raybench.experiment import load_experiment
 from raybench.manifest import write_manifest
 from raybench.records import EpochRecord, Facts, Status, Trial, TrialResult
@@ -97,7 +98,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYBENCH_CACHE_DIR", str(folder / "cache"))
         facts = preflight.check(experiment, str(file))
-    write_manifest(folder / "run", experiment, facts, {})
+    write_manifest(folder / "run", experiment, facts, Choices())
     for trial in expand(experiment, facts):
         write_ended(folder / "run", trial, facts)
     return folder / "run"

@@ -164,16 +164,20 @@ def _stopping(plan: "Plan") -> str:
 
 
 def _request(request: ResourceRequest) -> str:
-    cores = f"{request.cpu:g} CPU core{'' if request.cpu == 1 else 's'}"
+    cores = "as many CPU cores as pay" if request.cpu is None else _count_of_cores(request.cpu)
     match request.gpu:
         case None:
-            return f"{cores} and a whole GPU, or none where there is none"
+            return f"{cores} and as much of a GPU as pays, or none where there is none"
         case 0:
             return f"{cores} and no GPU"
         case gpu if gpu < 1:
             return f"{cores} and {gpu:g} of a GPU"
         case gpu:
             return f"{cores} and {gpu:g} GPU{'' if gpu == 1 else 's'}"
+
+
+def _count_of_cores(cores: float) -> str:
+    return f"{cores:g} CPU core{'' if cores == 1 else 's'}"
 
 
 def _dataset_title(dataset: "DatasetPlan") -> Text:

@@ -119,7 +119,7 @@ class Announcer(Callback):
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
         """Tell that a trial has a process now."""
         del iteration, trials, info
-        self._tell(TrialStarted(trial_id=trial.config["trial"]))
+        self.tell(TrialStarted(trial_id=trial.config["trial"]))
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Mapping[str, Any], **info: object
@@ -130,7 +130,7 @@ class Announcer(Callback):
             if ENDED in result:
                 self._end(result[ENDED])
             elif EPOCH in result:
-                self._tell(EpochDone(record=result[EPOCH].record))
+                self.tell(EpochDone(record=result[EPOCH].record))
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
         """Let go of what Ray Tune keeps of every report of every trial."""
@@ -175,9 +175,10 @@ class Announcer(Callback):
 
     def _end(self, event: TrialEnded) -> None:
         self.statuses[event.trial_id] = event.status
-        self._tell(event)
+        self.tell(event)
 
-    def _tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
+        """Hand an event to whoever shows it."""
         with self._problems.caught("an event could not be shown"):
             self._on_event(event)
 

@@ -7,8 +7,8 @@ A fraction of a GPU is bookkeeping: Ray puts that many trials on it and isolates
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,8 @@ from raybench.records import ResourceRequest
 
 STEP = 0.0001
 """Ray counts resources in ten-thousandths."""
+ACCELERATOR = "accelerator_type:"
+"""What the resource that names a machine's GPUs begins with."""
 ROUNDING = 1e-6
 """Of a step: 0.3 / 0.0001 is a little less than 3000."""
 
@@ -30,6 +32,10 @@ class Node:
 
     cpus: float
     gpus: float
+    accelerator: str | None = field(default=None, compare=False)
+    """What Ray calls its GPUs, such as `A10G`; None where it has none, or they are declared only."""
+    node_id: str = field(default="", compare=False)
+    """Ray's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,17 +58,30 @@ class Share:
 
 def nodes() -> list[Node]:
     """Return the machines that Ray has now."""
-    return [
-        Node(cpus=float(node["Resources"].get("CPU", 0)), gpus=float(node["Resources"].get("GPU", 0)))
-        for node in _ray_nodes()
-        if node["Alive"]
-    ]
+    return [_node(node) for node in _ray_nodes() if node["Alive"]]
 
 
 @cache
-def node_cpus(node_id: str) -> float:
-    """Return the cores that a machine counts as having; a process asks about its own, which does not change."""
-    return next(float(node["Resources"]["CPU"]) for node in _ray_nodes() if node["NodeID"] == node_id)
+def node(node_id: str) -> Node:
+    """Return a machine; a process asks about its own, which does not change."""
+    return next(_node(each) for each in _ray_nodes() if each["NodeID"] == node_id)
+
+
+def device_name(machine: Node, *, on_gpus: bool, processor: Callable[[], str]) -> str:
+    """Return what trials compute on there, by which measurements are kept: the kind of GPU, or the processor's name."""
+    return machine.accelerator if on_gpus and machine.accelerator is not None else processor()
+
+
+def _node(said: Mapping[str, Any]) -> Node:
+    resources: Mapping[str, float] = said["Resources"]
+    kinds = [name.removeprefix(ACCELERATOR) for name in resources if name.startswith(ACCELERATOR)]
+    gpus = float(resources.get("GPU", 0))
+    return Node(
+        cpus=float(resources.get("CPU", 0)),
+        gpus=gpus,
+        accelerator=kinds[0] if kinds and gpus else None,
+        node_id=said["NodeID"],
+    )
 
 
 def check_request(request: ResourceRequest) -> None:
@@ -72,8 +91,10 @@ def check_request(request: ResourceRequest) -> None:
         ExperimentError: a share is no number, negative, too small to count, or more than one GPU with a fraction.
 
     """
-    if not math.isfinite(request.cpu) or request.cpu < STEP:
-        raise ExperimentError(f"resources.cpu: {request.cpu:g} is not accepted; give a number of cores from {STEP} up")
+    if request.cpu is not None and (not math.isfinite(request.cpu) or request.cpu < STEP):
+        raise ExperimentError(
+            f"resources.cpu: {request.cpu:g} is not accepted; give auto, or a number of cores from {STEP} up"
+        )
     gpu = request.gpu
     if gpu is None or gpu == 0:
         return
@@ -101,8 +122,9 @@ def check_declared(*, num_cpus: int | None, num_gpus: int | None) -> None:
 def fit(request: ResourceRequest, machines: Sequence[Node]) -> Share:
     """Return what each trial gets on these machines; a trial always runs on one of them.
 
-    `gpu: auto` is one whole GPU where there is one, else none. Shares are cut to ten-thousandths, downwards, so
-    that three trials at a third of a GPU fit on it.
+    Before anything is measured, `gpu: auto` is one whole GPU where there is one, else none; `cpu: auto` is the cores
+    that go with that much of a machine's GPUs, or one core. Shares are cut to ten-thousandths, downwards, so that
+    three trials at a third of a GPU fit on it.
 
     Raises:
         ExperimentError: no machine has as much as a trial asks for.
@@ -118,16 +140,26 @@ def fit(request: ResourceRequest, machines: Sequence[Node]) -> Share:
             f"a number up to {most_gpus:g}, or auto" if most_gpus else "0 or auto, or declare GPUs with --num-gpus"
         )
         raise ExperimentError(f"resources.gpu: {gpu:g} is more than {there_is}; give {accepted}")
-    if request.cpu > most_cpus:
+    cpu = request.cpu if request.cpu is not None else _usual_cpu(gpu, machines)
+    if cpu > most_cpus:
         raise ExperimentError(
-            f"resources.cpu: {request.cpu:g} is more than the {most_cpus:g} cores that one machine has here; "
+            f"resources.cpu: {cpu:g} is more than the {most_cpus:g} cores that one machine has here; "
             f"give a number up to {most_cpus:g}"
         )
-    if not any(machine.cpus >= request.cpu and machine.gpus >= gpu for machine in machines):
+    if not any(machine.cpus >= cpu and machine.gpus >= gpu for machine in machines):
         raise ExperimentError(
-            f"resources: no single machine has {gpu:g} GPUs and {request.cpu:g} cores; ask for less of one of the two"
+            f"resources: no single machine has {gpu:g} GPUs and {cpu:g} cores; ask for less of one of the two"
         )
-    return Share(cpu=_quantised(request.cpu), gpu=_quantised(gpu))
+    return Share(cpu=_quantised(cpu), gpu=_quantised(gpu))
+
+
+def _usual_cpu(gpu: float, machines: Sequence[Node]) -> float:
+    """Return the cores of a trial with that much of a GPU: on the machine with fewest a GPU, its part of them."""
+    if not gpu:
+        return 1.0
+    each = [machine.cpus * gpu / machine.gpus for machine in machines if machine.gpus >= gpu]
+    known = [cores for cores in each if math.isfinite(cores)]
+    return max(1.0, math.floor(min(known, default=1.0)))
 
 
 def count_places(share: Share, machines: Sequence[Node]) -> int:

@@ -29,12 +29,13 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.tune.result import DONE
 
+from raybench.choices import Step, processor_name, step_key
 from raybench.events import TrialEnded
 from raybench.records import Allocation, EpochRecord, Status, Trial, TrialResult
 from raybench.results import write_trial
 from raybench.scheduling.cluster import INSTANCE_LABEL
 from raybench.scheduling.decisions import find_desk
-from raybench.scheduling.resources import Share, node_cpus
+from raybench.scheduling.resources import Share, device_name, node
 from raybench.trials import first_row, from_json, to_json
 
 CLEANUP_SECONDS = 60
@@ -66,6 +67,8 @@ class Shared:
 
     run_dir: Path
     share: Share
+    steps: Mapping[str, Mapping[str, Step]]
+    """How training steps are computed: by `device_name`, then by `step_key`; as is usual where there is none."""
     price_per_hour_usd: Mapping[str, float]
     """Of a whole machine, by instance type."""
     cache_limit_bytes: int | None
@@ -108,7 +111,7 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
     desk = _desk(shared.desk)
     trial = from_json(json.loads(config["record"]))
     begun: Any = ray.get(desk.begin.remote(trial.trial_id))
-    allocation = _allocation(shared, retries=int(begun))
+    allocation = _allocation(shared, trial, retries=int(begun))
     history: list[EpochRecord] = []
 
     def on_epoch(record: EpochRecord) -> bool:
@@ -199,12 +202,15 @@ def _resolve(name: str) -> Execute:
     return execute
 
 
-def _allocation(shared: Shared, *, retries: int) -> Allocation:
+def _allocation(shared: Shared, trial: Trial, *, retries: int) -> Allocation:
     context = ray.get_runtime_context()
+    here = node(context.get_node_id())
     labels: Mapping[str, Any] = context.get_node_labels()  # Ray declares lists but gives strings
     instance_type: str | None = labels.get(INSTANCE_LABEL)
+    device = device_name(here, on_gpus=shared.share.gpu > 0, processor=processor_name)
+    step = shared.steps.get(device, {}).get(step_key(trial))
     return Allocation(
-        cpu_share=shared.share.cpu / node_cpus(context.get_node_id()),
+        cpu_share=shared.share.cpu / here.cpus,
         gpu_fraction=shared.share.gpu,
         threads=shared.share.threads,
         retries=retries,
@@ -212,4 +218,5 @@ def _allocation(shared: Shared, *, retries: int) -> Allocation:
         instance_type=instance_type,
         price_per_hour_usd=shared.price_per_hour_usd.get(instance_type or ""),
         cache_limit_bytes=shared.cache_limit_bytes,
+        tuning=None if step is None else step.tuning,
     )

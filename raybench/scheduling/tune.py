@@ -17,16 +17,20 @@ from tempfile import TemporaryDirectory
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.experiment import Trial as TuneTrial
 
+from raybench.choices import Choices
 from raybench.errors import RaybenchError
 from raybench.events import Event
 from raybench.records import AshaSettings, ResourceRequest, Status, Trial
 from raybench.scheduling import resources
 from raybench.scheduling.asha import GroupedAsha
+from raybench.scheduling.choosing import Settled, settle, unmeasured
 from raybench.scheduling.cluster import check_session, environment, import_path, quiet_ray, ray_session
 from raybench.scheduling.decisions import LOG_NAME, DecisionLog, open_desk
 from raybench.scheduling.driver import Announcer, Interruption, Problems, RecordingScheduler
+from raybench.scheduling.meters import Origin
 from raybench.scheduling.queue import AllEnded, Finish, InOrder, Room, TrialQueue
 from raybench.scheduling.trainable import Shared, run_trial
 from raybench.trials import group_of
@@ -65,11 +69,11 @@ class Settings:
     """Lost workers that one trial survives; it goes on from its checkpoint each time."""
     execute: str = "raybench.training.execute:run"
     """`package.module:function` that trains one trial; see `raybench.scheduling.trainable.Execute`."""
-
-    @property
-    def threads(self) -> int:
-        """Threads that each trial computes with."""
-        return max(1, math.floor(self.resources.cpu))
+    bench: str | None = None
+    """`package.module:Class` that measures before the first trial; None: nothing is measured. See
+    `raybench.scheduling.meters.Bench`."""
+    earlier: Choices = field(default_factory=Choices)
+    """What an earlier run on this run directory chose, which holds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,14 +113,14 @@ def run_trials(
     run_dir: Path,
     settings: Settings,
     on_event: Callable[[Event], None],
-    on_start: Callable[[], None] = lambda: None,
+    on_start: Callable[[Choices], None] = lambda _: None,
 ) -> Outcome:
     """Run every trial to its end, as many at a time as there is room for.
 
     A trial that raises gets a row with status `failed`; one whose worker is lost is started again from its
     checkpoint. `on_event` is called in this process and thread, between the trials' reports; `on_start` once Ray is
-    there and has room for a trial, before anything is written. Ctrl-C ends the run at once; what was running has
-    no row and goes on from its checkpoint in the next call.
+    there, has room for a trial, and what each gets is settled: before anything is written. Ctrl-C ends the run at
+    once; what was running has no row and goes on from its checkpoint in the next call.
 
     Raises:
         InputError: the address does not answer, or a trial asks for more than a machine has; nothing was started.
@@ -157,7 +161,7 @@ def _run(
     *,
     run_dir: Path,
     settings: Settings,
-    on_start: Callable[[], None],
+    on_start: Callable[[Choices], None],
     announcer: Announcer,
     interruption: Interruption,
     problems: Problems,
@@ -171,12 +175,13 @@ def _run(
         interruption.listening(),
     ):
         interruption.at_once = ends_with_run
-        share = resources.fit(settings.resources, resources.nodes())
-        on_start()
+        settled = _settled(trials, settings, announcer=announcer, interruption=interruption)
+        on_start(settled.choices)
         with open_desk(None if settings.asha is None else log.path) as desk:
             shared = Shared(
                 run_dir=run_dir,
-                share=share,
+                share=settled.share,
+                steps={} if settings.bench is None else settled.choices.steps,
                 price_per_hour_usd=dict(settings.price_per_hour_usd),
                 cache_limit_bytes=settings.cache_limit_bytes,
                 desk=desk,
@@ -202,13 +207,35 @@ def _run(
                         shared,
                         max_failures=settings.max_failures,
                         scheduler=scheduler,
-                        room=Room(share, spare=0 if ends_with_run else 1),  # a waiting trial makes a cluster grow
+                        # A waiting trial makes a cluster grow.
+                        room=Room(settled.share, spare=0 if ends_with_run else 1),
                         announcer=announcer,
                         interruption=interruption,
                     )
             if not interruption.requested:
                 for trial in trials:
                     announcer.settle(trial.trial_id, f"no process took it in {PASSES} attempts", retries=0)
+
+
+def _settled(
+    trials: Sequence[Trial], settings: Settings, *, announcer: Announcer, interruption: Interruption
+) -> Settled:
+    """Return what trials get. Raises ExperimentError, and KeyboardInterrupt where the run is to end."""
+    machines = resources.nodes()
+    if settings.bench is None:
+        return unmeasured(settings.resources, machines, settings.earlier)
+    try:
+        return settle(
+            trials,
+            request=settings.resources,
+            machines=machines,
+            earlier=settings.earlier,
+            origin=Origin(import_path=import_path(), directory=Path.cwd(), bench=settings.bench),
+            tell=announcer.tell,
+            stopped=lambda: interruption.requested,
+        )
+    except RayError as error:
+        raise RaybenchError(f"Ray failed before the first trial: {error}; run it again") from error
 
 
 def _fit(

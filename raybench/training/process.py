@@ -7,6 +7,7 @@ after another.
 import ctypes
 import gc
 import os
+from functools import cache
 
 import torch
 
@@ -20,7 +21,7 @@ def prepare_process(trial: Trial, allocation: Allocation) -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(trial.training.deterministic, warn_only=True)
     # Else each new tensor is filled with NaN, to show who reads one before writing it: 3 to 10 % of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # It times cuDNN's algorithms and takes the quickest: not the same ones in every run.
     torch.backends.cudnn.benchmark = not trial.training.deterministic
     use_gpu = bool(allocation.gpu_fraction) and torch.cuda.is_available()
@@ -30,9 +31,17 @@ def prepare_process(trial: Trial, allocation: Allocation) -> torch.device:
 def release_memory() -> None:
     """Give memory that is free in this process back to the machine, for its neighbours and the next trial's figures."""
     gc.collect()
-    if torch.cuda.is_initialized():
+    _freeze_once()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
     # glibc keeps what was freed; elsewhere, as on macOS, there is no such function.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+@cache
+def _freeze_once() -> None:
+    # Modules and what they hold are here to stay: going through them takes longer than many a trial's steps, and so
+    # does counting what is frozen. Once only, since what is frozen is never collected.
+    gc.freeze()

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from raybench import cli
+from raybench.choices import Choices
 from raybench.experiment import load_experiment
 from raybench.manifest import read_manifest, write_manifest
 from raybench.training import preflight
@@ -92,7 +93,7 @@ def also(write: Callable[[Path], object]) -> Callable[[Path], None]:
 def make_run(run_dir: Path, file: Path) -> None:
     """Make the run directory of an experiment, none of whose trials has ended."""
     experiment = load_experiment(file)
-    write_manifest(run_dir, experiment, preflight.check(experiment, str(file)), {})
+    write_manifest(run_dir, experiment, preflight.check(experiment, str(file)), Choices())
 
 
 def trial_of(run_dir: Path) -> str:

@@ -138,14 +138,15 @@ def test_a_plan_counts_what_is_done_and_how_failed_trials_are_trained_again() ->
 @pytest.mark.parametrize(
     ("gpu", "cpu", "said"),
     [
-        (None, 1.0, "1 CPU core and a whole GPU, or none where there is none"),
+        (None, 1.0, "1 CPU core and as much of a GPU as pays, or none where there is none"),
+        (0.0, None, "as many CPU cores as pay and no GPU"),
         (0.0, 2.0, "2 CPU cores and no GPU"),
         (0.25, 0.5, "0.5 CPU cores and 0.25 of a GPU"),
         (1.0, 1.0, "1 CPU core and 1 GPU"),
         (2.0, 4.0, "4 CPU cores and 2 GPUs"),
     ],
 )
-def test_a_plan_says_what_each_trial_asks_for(gpu: float | None, cpu: float, said: str) -> None:
+def test_a_plan_says_what_each_trial_asks_for(gpu: float | None, cpu: float | None, said: str) -> None:
     facts = facts_with()
     plan = replace(plan_of(facts), request=ResourceRequest(gpu=gpu, cpu=cpu))
     assert f"each asks for {said} Dataset" in words(plan_view(plan, facts))

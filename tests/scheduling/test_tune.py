@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 import ray
 
+from raybench.choices import Choices
 from raybench.errors import ExperimentError
-from raybench.events import EpochDone, Event, TrialEnded, TrialStarted
+from raybench.events import EpochDone, Event, Notice, TrialEnded, TrialStarted
 from raybench.records import AshaSettings, ResourceRequest, Status, Trial
 from raybench.results import load_results, read_trial
 from raybench.scheduling.asha import Decision
 from raybench.scheduling.cluster import ray_session
 from raybench.scheduling.decisions import LOG_NAME, DecisionLog, find_desk, open_desk
 from raybench.scheduling.tune import Outcome, Settings, run_trials
+from tests.scheduling.fake_bench import BENCH, Figures, write_figures
 from tests.scheduling.fakes import EXECUTE, Script, make_trial, starts, write_scripts
 
 ONE_AT_A_TIME = ResourceRequest(gpu=0.0, cpu=8.0)
@@ -67,6 +69,43 @@ def test_eight_quarter_gpu_trials_run_at_once_and_never_nine_on_both_gpus(tmp_pa
     assert len({entry["pid"] for entry in seen}) == 8, "processes are handed from trial to trial"
 
 
+def trial_id_of(event: Event) -> str | None:
+    match event:
+        case EpochDone(record=record):
+            return record.trial_id
+        case TrialStarted(trial_id=trial_id) | TrialEnded(trial_id=trial_id):
+            return trial_id
+    return None
+
+
+def test_what_is_measured_reaches_the_trials_and_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAYBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    write_figures(tmp_path, Figures(totals={"1": 1.0, "2": 1.5, "4": 1.5}, channels_last=["a"]))
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    trials = [make_trial("a"), make_trial("b")]
+    write_scripts(run_dir, {trial.trial_id: Script() for trial in trials})
+    how = settings(resources=ResourceRequest(gpu=0.0, cpu=None), bench=BENCH)
+    begun: list[tuple[Choices, int]] = []
+    told: list[Event] = []
+
+    def begin(choices: Choices) -> None:
+        begun.append((choices, len(starts(run_dir))))
+
+    run_trials(trials, run_dir=run_dir, settings=how, on_event=told.append, on_start=begin)
+    ((choices, started),) = begun
+    assert started == 0
+    assert choices.cpu_per_trial == 4
+    seen = {entry["trial_id"]: entry for entry in starts(run_dir)}
+    assert {entry["threads"] for entry in seen.values()} == {4}
+    assert seen["a"]["tuning"] == {"channels_last": True, "bfloat16": False}
+    assert seen["b"]["tuning"] == {"channels_last": False, "bfloat16": False}
+    assert Notice(text="2 trials at once, 4 threads each; channels last for a at 16 px", lasting=True) in told
+
+
 def test_trials_start_in_the_given_order_and_are_told_of_in_order(tmp_path: Path) -> None:
     trials = {make_trial(name): Script(losses=(1.0, 0.5)) for name in ("c", "a", "b")}
     events: list[Event] = []
@@ -75,9 +114,7 @@ def test_trials_start_in_the_given_order_and_are_told_of_in_order(tmp_path: Path
     assert not outcome.interrupted
     assert outcome.problems == ()
     assert [entry["trial_id"] for entry in starts(tmp_path)] == ["c", "a", "b"]
-    of_a = [
-        event for event in events if (event.record.trial_id if isinstance(event, EpochDone) else event.trial_id) == "a"
-    ]
+    of_a = [event for event in events if trial_id_of(event) == "a"]
     assert of_a[0] == TrialStarted(trial_id="a")
     assert [event.record.val_loss for event in of_a if isinstance(event, EpochDone)] == [1.0, 0.5]
     assert of_a[-1] == TrialEnded(trial_id="a", status=Status.COMPLETED, val_accuracy=1 / 1.5, error=None)

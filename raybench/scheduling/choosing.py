@@ -1,0 +1,180 @@
+"""What a run settles before its first trial: how many trials run at once, and how their models are computed.
+
+In: the trials to run, what the experiment asks for, the machines that Ray has, and what earlier runs chose. Out: the
+share of each trial, and the `Choices` that the run keeps.
+
+What an earlier run of the same directory chose holds; then what was measured on such a machine before; the rest is
+measured now, on one machine of each kind. Whatever cannot be measured stays as is usual, and the run goes on.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from raybench.choices import Choices, Step, processor_name, step_key
+from raybench.errors import ExperimentError
+from raybench.events import Notice
+from raybench.records import ResourceRequest, Trial
+from raybench.scheduling.meters import Origin
+from raybench.scheduling.resources import Node, Share, count_places, device_name, fit
+from raybench.scheduling.survey import MOST_ON_A_GPU, Survey, on_machine
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settled:
+    """What trials get, and how they compute."""
+
+    share: Share
+    choices: Choices
+
+
+def unmeasured(request: ResourceRequest, machines: Sequence[Node], earlier: Choices) -> Settled:
+    """Return what trials get where nothing is to be measured. Raises ExperimentError."""
+    share = fit(request, machines)
+    return Settled(share=share, choices=_choices(share, None, earlier.steps))
+
+
+def settle(
+    trials: Sequence[Trial],
+    *,
+    request: ResourceRequest,
+    machines: Sequence[Node],
+    earlier: Choices,
+    origin: Origin,
+    tell: Callable[[Notice], None],
+    stopped: Callable[[], bool],
+) -> Settled:
+    """Return what trials get, measured where the experiment and earlier runs leave it open.
+
+    Args:
+        trials: those that will run.
+        request: what the experiment asks for each.
+        machines: that Ray has.
+        earlier: what an earlier run of this run directory chose.
+        origin: where processes that measure import from.
+        tell: told what is being measured, and what was chosen.
+        stopped: whether somebody wants the run to end.
+
+    Raises:
+        ExperimentError: no machine has as much as a trial asks for.
+        KeyboardInterrupt: somebody wants the run to end.
+
+    """
+    share = fit(request, machines)
+    by_key = {step_key(trial): trial for trial in reversed(trials)}
+    steps = {name: dict(known) for name, known in earlier.steps.items()}
+    measured_on = None
+    for place, (name, machine) in enumerate(_kinds(machines, share).items()):
+        known = steps.setdefault(name, {})
+        asked = {key: trial for key, trial in by_key.items() if key not in known}
+        with Survey(
+            name=name, machine=machine, on_gpus=share.gpu > 0, origin=origin, tell=tell, stopped=stopped
+        ) as survey:
+            if place == 0 and _is_open(request, share, machine):
+                kept = _kept(request, earlier, name, machines)
+                packed = kept or _packed(
+                    request, share, machine=machine, machines=machines, trials=by_key, known=known, survey=survey
+                )
+                measured_on = name if packed else None
+                share = packed or share
+            known |= survey.steps(asked, threads=share.threads)
+    tell(Notice(text=choice_text(share, machines, by_key.values(), steps), lasting=True))
+    return Settled(share=share, choices=_choices(share, measured_on, steps))
+
+
+def choice_text(
+    share: Share, machines: Sequence[Node], trials: Iterable[Trial], steps: Mapping[str, Mapping[str, Step]]
+) -> str:
+    """Return in one line how many trials run at once, and which models are computed in another way than usual."""
+    number = count_places(share, machines)
+    threads = f"{share.threads} thread{'' if share.threads == 1 else 's'}{' each' if number > 1 else ''}"
+    parts = [f"{number} trial{'' if number == 1 else 's'} at once, {threads}"]
+    names: dict[str, dict[str, None]] = {}
+    for trial in trials:
+        for known in steps.values():
+            step = known.get(step_key(trial))
+            ways = [] if step is None else _ways(step)
+            if ways:
+                names.setdefault(" and ".join(ways), {})[f"{trial.model.name} at {trial.dataset.image_size} px"] = None
+    parts += [f"{ways} for {', '.join(of)}" for ways, of in names.items()]
+    return "; ".join(parts)
+
+
+def _ways(step: Step) -> list[str]:
+    tuning = step.tuning
+    return ["channels last"] * tuning.channels_last + ["bfloat16"] * tuning.bfloat16
+
+
+def _kinds(machines: Sequence[Node], share: Share) -> dict[str, Node]:
+    """Return one machine of each kind that has room for a trial, by the name of its device; first the largest."""
+    roomy = [machine for machine in machines if count_places(share, [machine])]
+    roomy.sort(key=lambda machine: (machine.gpus if share.gpu else 0, machine.cpus), reverse=True)
+    kinds: dict[str, Node] = {}
+    for machine in roomy:
+        kinds.setdefault(_device_name(machine, on_gpus=share.gpu > 0), machine)
+    return kinds
+
+
+def _device_name(machine: Node, *, on_gpus: bool) -> str:
+    return device_name(machine, on_gpus=on_gpus, processor=lambda: on_machine(machine, processor_name))
+
+
+def _is_open(request: ResourceRequest, share: Share, machine: Node) -> bool:
+    """Whether it is left to measurement how many trials run at once."""
+    if share.gpu:
+        return request.gpu is None and machine.accelerator is not None
+    return request.cpu is None
+
+
+def _kept(request: ResourceRequest, earlier: Choices, name: str, machines: Sequence[Node]) -> Share | None:
+    """Return the share of the run so far, where it was measured on such a machine and fits."""
+    if earlier.measured_on != name or earlier.cpu_per_trial is None or earlier.gpu_per_trial is None:
+        return None
+    cpu = earlier.cpu_per_trial if request.cpu is None else request.cpu
+    gpu = earlier.gpu_per_trial if request.gpu is None else request.gpu
+    try:
+        return fit(ResourceRequest(gpu=gpu, cpu=cpu), machines)
+    except ExperimentError:
+        return None
+
+
+def _packed(
+    request: ResourceRequest,
+    share: Share,
+    *,
+    machine: Node,
+    machines: Sequence[Node],
+    trials: Mapping[str, Trial],
+    known: Mapping[str, Step],
+    survey: Survey,
+) -> Share | None:
+    """Return the share with which trials together train most, by the costliest model; None where that is unknown."""
+    threads = share.threads if share.gpu else 1
+    steps = {
+        **known,
+        **survey.steps({key: trial for key, trial in trials.items() if key not in known}, threads=threads),
+    }
+    keys = [key for key in trials if key in steps]
+    if not keys:
+        return None
+    costliest = min(keys, key=lambda key: steps[key].images_per_second)
+    cores = machine.cpus / machine.gpus if share.gpu else machine.cpus
+    most = math.floor(cores / (request.cpu or 1))
+    most = max(1, min(most, MOST_ON_A_GPU) if share.gpu else most)
+    number = survey.number(trials[costliest], steps[costliest], most=most)
+    if number is None:
+        return None
+    if share.gpu:
+        cpu = request.cpu or max(1, math.floor(cores / number))
+        return fit(ResourceRequest(gpu=1 / number, cpu=cpu), machines)
+    return fit(ResourceRequest(gpu=0, cpu=cores / number), machines)
+
+
+def _choices(share: Share, measured_on: str | None, steps: Mapping[str, Mapping[str, Step]]) -> Choices:
+    return Choices(
+        cpu_per_trial=share.cpu,
+        gpu_per_trial=share.gpu,
+        threads_per_trial=share.threads,
+        measured_on=measured_on,
+        steps=steps,
+    )

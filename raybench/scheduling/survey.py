@@ -1,0 +1,151 @@
+"""What is measured on one kind of machine: recalled where it was measured there before, kept where it is new.
+
+In: a machine, and trials by their kind of training step. Out: a `Step` of each kind, and how many trials run at once.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Self, TypeVar
+
+import ray
+from pydantic import TypeAdapter, ValidationError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raybench.choices import About, Step, measured_by, recall, remember, step_key
+from raybench.events import Notice
+from raybench.records import Allocation, Trial
+from raybench.scheduling.meters import MeasuringError, Meters, Origin
+from raybench.scheduling.packing import best_number, next_number
+from raybench.scheduling.resources import Node
+
+MOST_ON_A_GPU = 4
+"""Trials: processes that share a GPU take turns, and each keeps some of its memory for itself."""
+MOST_PROCESSES = 8
+"""That compare layouts and precisions of different models at the same time."""
+Value = TypeVar("Value")
+_STEP = TypeAdapter(Step)
+_TOTALS = TypeAdapter(dict[int, float])
+
+
+class Survey:
+    """Measures on one machine, as a context manager; processes are started when something has to be measured.
+
+    Args:
+        name: of its processor, or of its GPUs where trials run on these.
+        machine: where.
+        on_gpus: whether trials ask for GPUs.
+        origin: where processes import from.
+        tell: told what is being measured, and what could not be.
+        stopped: whether somebody wants the run to end; then KeyboardInterrupt is raised.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        machine: Node,
+        on_gpus: bool,
+        origin: Origin,
+        tell: Callable[[Notice], None],
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._name = name
+        self._machine = machine
+        self._gpus = machine.gpus if on_gpus else 0.0
+        self._meters = Meters(
+            node_id=machine.node_id, gpu=1 / MOST_ON_A_GPU if on_gpus else 0, origin=origin, stopped=stopped
+        )
+        self._tell = tell
+        self._found: dict[tuple[str, int], Step | None] = {}
+        """By key and threads; None: it could not be measured."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._meters.close()
+
+    def steps(self, trials: Mapping[str, Trial], *, threads: int) -> dict[str, Step]:
+        """Return how the steps of each kind are computed soonest with so many threads; those that fail are left out."""
+        missing = []
+        for key, trial in trials.items():
+            if (key, threads) not in self._found:
+                kept = self._recalled(self._about_step(key, threads), _STEP)
+                if kept is None:
+                    missing.append(trial)
+                else:
+                    self._found[key, threads] = kept
+        if missing:
+            self._measure_steps(missing, threads)
+        return {key: step for key in trials if (step := self._found[key, threads]) is not None}
+
+    def number(self, trial: Trial, step: Step, *, most: int) -> int | None:
+        """Return how many trials to run at once, on each GPU or on the machine's cores, at most so many.
+
+        None where it cannot be measured, or where torch sees no GPU although trials ask for one.
+        """
+        about = self._about_totals(step_key(trial))
+        kept = self._recalled(about, _TOTALS) or {}
+        totals = {number: total for number, total in kept.items() if number <= most}
+        if next_number(totals, most) is None:
+            return best_number(totals)
+        try:
+            if self._gpus and not self._meters.on_gpu(trial, self._allocation(1)):
+                return None
+            self._tell(Notice(text=f"Measuring how many trials to run at once, by {trial.model.name}"))
+            totals = self._meters.totals(trial, step, allocation=self._allocation, known=totals, most=most)
+        except MeasuringError as error:
+            self._tell(Notice(text=f"How many trials to run at once could not be measured: {error}", lasting=True))
+            return None
+        self._on_machine(remember, about, _TOTALS.dump_python({**kept, **totals}))
+        return best_number(totals)
+
+    def _measure_steps(self, trials: list[Trial], threads: int) -> None:
+        names = ", ".join(dict.fromkeys(trial.model.name for trial in trials))
+        self._tell(Notice(text=f"Measuring how training is fastest: {names}"))
+        at_once = 1 if self._gpus else max(1, min(int(self._machine.cpus // threads), MOST_PROCESSES, len(trials)))
+        allocation = replace(self._allocation(at_once), threads=threads)
+        for key, step in self._meters.choose(trials, allocation, at_once=at_once).items():
+            if isinstance(step, MeasuringError):
+                self._found[key, threads] = None
+                self._tell(
+                    Notice(text=f"{key}: could not be measured, so it is trained as is usual: {step}", lasting=True)
+                )
+            else:
+                self._found[key, threads] = step
+                self._on_machine(remember, self._about_step(key, threads), _STEP.dump_python(step))
+
+    def _allocation(self, number: int) -> Allocation:
+        """Return what each of so many trials gets, on every GPU or on the machine's cores."""
+        share = 1 / number / max(self._gpus, 1)
+        return Allocation(
+            cpu_share=share,
+            gpu_fraction=1 / number if self._gpus else 0,
+            threads=max(1, math.floor(self._machine.cpus * share)),
+        )
+
+    def _about_step(self, key: str, threads: int) -> About:
+        return {"what": "step", "on": self._name, "threads": threads, "step": key, **measured_by()}
+
+    def _about_totals(self, key: str) -> About:
+        machine = {"cores": self._machine.cpus, "gpus": self._gpus}
+        return {"what": "trials at once", "on": self._name, **machine, "step": key, **measured_by()}
+
+    def _recalled(self, about: About, kind: TypeAdapter[Value]) -> Value | None:
+        try:
+            return kind.validate_python(self._on_machine(recall, about))
+        except ValidationError:
+            return None
+
+    def _on_machine(self, function: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - what it returns
+        return on_machine(self._machine, function, *arguments)
+
+
+def on_machine(machine: Node, function: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - what it returns
+    """Call a function on a machine: here where that is this one."""
+    if machine.node_id == ray.get_runtime_context().get_node_id():
+        return function(*arguments)
+    there = NodeAffinitySchedulingStrategy(node_id=machine.node_id, soft=False)
+    return ray.get(ray.remote(function).options(num_cpus=0, scheduling_strategy=there).remote(*arguments))
