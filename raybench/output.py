@@ -22,11 +22,11 @@ from raybench.experiment import load_experiment
 from raybench.foreign import Kind, load_sources
 from raybench.manifest import check_belongs
 from raybench.plan import make_plan
-from raybench.records import ModelSpec
+from raybench.records import ModelSpec, Status
 from raybench.report.advice import notes, sentence
 from raybench.report.cache_views import cache_notes, cache_table, cleared_lines
 from raybench.report.tables import FORMATS, epochs_table, markdown_text, ranking_tables
-from raybench.report.views import models_table, plan_view, predictions_table, trials_table
+from raybench.report.views import TRIAL_COLUMNS, models_table, plan_view, predictions_table, trials_table
 from raybench.results import load_history, read_trial
 from raybench.runner import RUNS, Run, find_trial, open_run, preflight_with_status
 from raybench.trials import describe
@@ -51,7 +51,7 @@ def print_run(run: Run) -> int:
     if len(ranking):
         out.print()
         _print_ranking(out, ranking, untuned=True)
-    failed = run.failed
+    failed = int((source.results["status"] == Status.FAILED).sum())
     if failed:
         out.print(Text(f"{failed} of {len(run.trials)} trials failed; their errors: raybench show {run.run_dir}"))
     if run.interrupted:
@@ -128,7 +128,7 @@ def print_plan(file: Path, run_dir: Path | None, overrides: Sequence[str]) -> No
 
 def print_trials(run_dir: Path) -> None:
     """Print a run's trials."""
-    console().print(trials_table(open_run(run_dir).results()))
+    console().print(trials_table(open_run(run_dir).results(TRIAL_COLUMNS)))
 
 
 def print_trial(run_dir: Path, trial_id: str) -> None:

@@ -245,7 +245,7 @@ def _file(run_dir: Path, folder: str, trial_id: str) -> Path:
 def _load(run_dir: Path, folder: str, only: Collection[str] | None, columns: Sequence[str] | None) -> pa.Table:
     schema = _schema(folder, columns)
     tables = _each(partial(_read, schema=schema), _files(run_dir, folder, only))
-    return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
+    return pa.concat_tables([schema.empty_table(), *tables])
 
 
 def _schema(folder: str, columns: Sequence[str] | None) -> pa.Schema:

@@ -54,10 +54,10 @@ class Run:
     interrupted: bool = False
     """Whether Ctrl-C ended it before the last trial."""
 
-    def results(self) -> pd.DataFrame:
-        """Return one row a trial of the experiment, unfinished ones included."""
+    def results(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return one row a trial of the experiment, unfinished ones included, with all columns or those asked for."""
         ids = {trial.trial_id for trial in self.trials}
-        return match_trials(load_results(self.run_dir, only=ids), self.trials)
+        return match_trials(load_results(self.run_dir, only=ids, columns=columns), self.trials)
 
     @property
     def failed(self) -> int:

@@ -220,10 +220,14 @@ class _RangeExceeded:
             return True
         if any(studentized <= other and freedom <= known for other, known in self.falling_short):
             return False
-        chance = float(stats.studentized_range.sf(studentized, self.configurations, freedom))
-        exceeds = chance <= self.alpha
-        (self.exceeding if exceeds else self.falling_short).append((studentized, freedom))
-        return exceeds
+        # With infinitely many degrees of freedom it is quick to compute, and the most likely to be exceeded.
+        for least in (math.inf, freedom):
+            chance = float(stats.studentized_range.sf(studentized, self.configurations, least))
+            if math.isnan(chance) or chance > self.alpha:
+                self.falling_short.append((studentized, least))
+                return False
+        self.exceeding.append((studentized, freedom))
+        return True
 
 
 @lru_cache(maxsize=100)

@@ -110,7 +110,8 @@ def _not_told_apart(pick: pd.Series, ranking: pd.DataFrame) -> str:
 
 
 def _names(rows: pd.DataFrame, ranking: pd.DataFrame) -> str:
-    names = [configuration_name(row, ranking) for _, row in rows.iterrows()]
-    if len(names) > MOST_NAMES:
-        names = [*names[: MOST_NAMES - 1], f"{len(names) - MOST_NAMES + 1} more"]
+    shown = rows if len(rows) <= MOST_NAMES else rows.iloc[: MOST_NAMES - 1]
+    names = [configuration_name(row, ranking) for _, row in shown.iterrows()]
+    if len(shown) < len(rows):
+        names.append(f"{len(rows) - len(shown)} more")
     return joined(names) if names else ""

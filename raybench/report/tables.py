@@ -7,13 +7,13 @@ Names come from files and are never taken for markup, formulas or control sequen
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from rich import box
-from rich.cells import cell_len
-from rich.console import Group, JustifyMethod, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +28,7 @@ from raybench.formats import (
     safe_text,
     usd_text,
 )
+from raybench.report.long_table import Heading, LongTable, Row
 
 LEGEND = (
     "* pick: the cheapest of those within one standard error of the best val accuracy\n"
@@ -41,6 +42,10 @@ FEWEST_NAME_CELLS = 8
 """Names are folded to no less than this."""
 
 
+Cells = Mapping[str, Any]
+"""One row of a ranking, by column."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
     """One column of the table that people read."""
@@ -49,13 +54,13 @@ class Column:
     header: str
     narrow_header: str
     """Header where there is little room."""
-    text: Callable[[pd.Series, int], str]
+    text: Callable[[Cells, int], str]
     """Cell for a row and a number of digits."""
     is_name: bool = False
     """Names stand on the left and are wrapped where they must be."""
 
 
-def _marks(row: pd.Series, _digits: int) -> str:
+def _marks(row: Cells, _digits: int) -> str:
     pick = "*" if row["pick"] else ""
     frontier = "F" if not is_missing(row["on_frontier"]) and row["on_frontier"] else ""
     stopped = f"!{row['stopped']}" if row["stopped"] else ""
@@ -171,18 +176,9 @@ class _Layout:
     def header(self, column: Column) -> str:
         return column.narrow_header if self.narrow else column.header
 
-    def cell(self, column: Column, row: pd.Series) -> str:
+    def cell(self, column: Column, row: Cells) -> str:
         text = column.text(row, self.digits)
         return _broken(text) if self.narrow and column.is_name else text
-
-    def width(self, group: pd.DataFrame) -> int:
-        """Cells that the table takes."""
-        return sum(self.column_width(column, group) + self.gap for column in self.columns)
-
-    def column_width(self, column: Column, group: pd.DataFrame) -> int:
-        """Cells that the widest line of a column takes."""
-        texts = [self.header(column), *(self.cell(column, row) for _, row in group.iterrows())]
-        return max(cell_len(line) for text in texts for line in text.split("\n"))
 
 
 def ranking_tables(ranking: pd.DataFrame, *, width: int) -> RenderableType:
@@ -200,7 +196,7 @@ def to_markdown(ranking: pd.DataFrame) -> str:
         lines = [
             [column.header or "marks" for column in columns],
             ["---" if column.is_name else "---:" for column in columns],
-            *([markdown_text(column.text(row, DIGITS)) for column in columns] for _, row in group.iterrows()),
+            *([markdown_text(column.text(row, DIGITS)) for column in columns] for row in _rows(group)),
         ]
         title = markdown_text(_title(group, ()))
         parts.append("\n".join([f"**{title}**", "", *(f"| {' | '.join(line)} |" for line in lines)]))
@@ -269,29 +265,43 @@ def _epochs_summary(rows: pd.DataFrame) -> Iterator[str]:
         yield f"total time {duration_text(rows['epoch_seconds'].sum(min_count=1))}"
 
 
-def _ranking_table(group: pd.DataFrame, width: int) -> Table:
+def _ranking_table(group: pd.DataFrame, width: int) -> LongTable:
     in_title = [name for name in IN_TITLE if len(group) > 1 and len(set(group[name].map(str))) == 1]
     shown = tuple(column for column in COLUMNS if column.name not in in_title and _says_something(column, group))
-    layouts = list(_layouts(shown))
-    layout = next((each for each in layouts if each.width(group) <= width), layouts[-1])
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, layout.gap - 1, 0, 0),  # the box itself puts a blank between columns
-        pad_edge=False,
-        show_edge=False,
-        title=Text(_title(group, in_title), style="bold"),
-        title_justify="left",
-    )
-    for column in layout.columns:
-        if column.is_name:
-            table.add_column(layout.header(column), overflow="fold", min_width=FEWEST_NAME_CELLS)
-        else:
-            justify: JustifyMethod = "left" if column.name == "marks" else "right"
-            table.add_column(layout.header(column), justify=justify, no_wrap=True)
-    for _, row in group.iterrows():
-        style = "bold" if row["pick"] else "dim" if row["stopped"] else ""
-        table.add_row(*(Text(layout.cell(column, row)) for column in layout.columns), style=style)
+    title = _title(group, in_title)
+    tables = (_laid_out(layout, _rows(group), title) for layout in _layouts(shown))
+    table = next(tables)
+    while table.width() > width and (narrower := next(tables, None)):
+        table = narrower
     return table
+
+
+def _rows(group: pd.DataFrame) -> list[Cells]:
+    return [{str(name): value for name, value in row.items()} for row in group.to_dict("records")]
+
+
+def _laid_out(layout: _Layout, rows: Sequence[Cells], title: str) -> LongTable:
+    return LongTable(
+        headings=[
+            Heading(
+                text=layout.header(column),
+                on_the_right=not column.is_name and column.name != "marks",
+                folds=column.is_name,
+                least_width=FEWEST_NAME_CELLS if column.is_name else 1,
+            )
+            for column in layout.columns
+        ],
+        rows=[
+            Row(
+                cells=[layout.cell(column, row) for column in layout.columns],
+                style="bold" if row["pick"] else "dim" if row["stopped"] else "",
+            )
+            for row in rows
+        ],
+        gap=layout.gap,
+        title=title,
+        ruled=True,
+    )
 
 
 def _layouts(columns: tuple[Column, ...]) -> Iterator[_Layout]:

@@ -3,9 +3,9 @@
 Names and messages come from files: they are shown as text, never taken for markup, without control characters.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 from rich.console import Group, RenderableType
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from raybench.formats import MISSING, accuracy_text, clock_text, count_text, is_missing, joined, safe_text
 from raybench.records import DatasetFacts, Facts, ResourceRequest, Status, WeightsFacts
+from raybench.report.long_table import Heading, LongTable, Row
 from raybench.trials import weights_label
 
 if TYPE_CHECKING:  # these import torch, which `raybench show` does not need
@@ -30,6 +31,11 @@ SMALLEST_COUNTED: Final = 100
 """Speeds from here on are shown without decimals."""
 THOUSAND, MILLION = 1e3, 1e6
 
+TRIAL_COLUMNS: Final = (
+    *("trial_id", "dataset", "train_size", "model", "weights", "strategy", "seed", "status", "error"),
+    *("epochs_run", "val_accuracy", "test_accuracy", "train_seconds"),
+)
+"""What `trials_table` shows of the results."""
 STATUS_STYLES: Final[dict[str, str]] = {
     Status.FAILED: "red",
     Status.STOPPED: "yellow",
@@ -79,7 +85,7 @@ def trials_table(results: pd.DataFrame) -> RenderableType:
     """Return one line a trial, a table for each dataset and train size; below it the errors of failed trials.
 
     Args:
-        results: as `raybench.results.load_results` returns them; unfinished trials may be among them.
+        results: `TRIAL_COLUMNS`, as `raybench.results.load_results` returns them; unfinished trials may be among them.
 
     """
     if results.empty:
@@ -239,28 +245,33 @@ def _weights_view(weights: Mapping[str, WeightsFacts]) -> Table:
     return table
 
 
-def _trials_of_a_group(rows: pd.DataFrame) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("trial", no_wrap=True)
-    table.add_column("model, weights, strategy", overflow="fold")
-    table.add_column("seed", justify="right")
-    table.add_column("status", no_wrap=True)
-    for name in ("val", "test", "epochs", "time"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for _, row in rows.iterrows():
-        status = str(row["status"])
-        configuration = f"{row['model']} {weights_label(str(row['weights']))} {row['strategy']}"
-        table.add_row(
-            _name(row["trial_id"]),
-            _name(configuration),
-            count_text(row["seed"]),
-            Text(status, style=STATUS_STYLES.get(status, "")),
-            accuracy_text(row["val_accuracy"]),
-            accuracy_text(row["test_accuracy"]),
-            count_text(row["epochs_run"]),
-            clock_text(row["train_seconds"]),
-        )
-    return table
+def _trials_of_a_group(rows: pd.DataFrame) -> LongTable:
+    return LongTable(
+        headings=[
+            Heading(text="trial", on_the_right=False),
+            Heading(text="model, weights, strategy", on_the_right=False, folds=True),
+            Heading(text="seed"),
+            Heading(text="status", on_the_right=False),
+            *(Heading(text=name) for name in ("val", "test", "epochs", "time")),
+        ],
+        rows=[_trial_row(row) for row in rows.to_dict("records")],
+        gap=1,
+    )
+
+
+def _trial_row(row: Mapping[Hashable, Any]) -> Row:
+    status = str(row["status"])
+    cells = [
+        safe_text(row["trial_id"]),
+        safe_text(f"{row['model']} {weights_label(str(row['weights']))} {row['strategy']}"),
+        count_text(row["seed"]),
+        status,
+        accuracy_text(row["val_accuracy"]),
+        accuracy_text(row["test_accuracy"]),
+        count_text(row["epochs_run"]),
+        clock_text(row["train_seconds"]),
+    ]
+    return Row(cells=cells, cell_styles={3: STATUS_STYLES[status]} if status in STATUS_STYLES else {})
 
 
 def _last_line(error: object) -> str:
