@@ -34,6 +34,7 @@ datasets:
 models: [resnet18, resnet50, alexnet]
 strategies: [linear-probe]
 training: {{epochs: 2, batch_size: 8}}
+resources: {{measure: false}}
 price_per_hour_usd: {{local: {PRICE}}}
 """
 
@@ -44,6 +45,7 @@ models: [resnet8, "network_of_a_test:Own"]
 strategies: [linear-probe, fine-tune+augment]
 seeds: [0, 1]
 training: {epochs: 4, patience: 4, batch_size: 8}
+resources: {measure: false}
 """
 
 NETWORK = '''

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from raybench.errors import ExperimentError
 from raybench.experiment import json_schema, load_experiment, parse_experiment
+from raybench.records import ResourceRequest
 from raybench.yaml_input import apply_override, parse_yaml
 
 MINIMAL = """
@@ -35,7 +36,8 @@ def test_a_minimal_file_gets_the_documented_defaults(tmp_path: Path) -> None:
     asha = experiment.asha_settings()
     assert asha is not None
     assert (asha.grace_period, asha.reduction_factor, asha.group_by) == (10, 3, ("dataset", "train_size", "seed"))
-    assert experiment.resource_request().gpu is None
+    assert experiment.resource_request() == ResourceRequest(gpu=None, cpu=None)
+    assert experiment.resources.measure
     assert experiment.cache_limit_bytes == 50 * 10**9
 
 
@@ -100,7 +102,8 @@ BAD = {
     "unknown scheduler": ("scheduler: median", ["scheduler", "'median'", "none", "asha"]),
     "more than one GPU with a fraction": ("resources: {gpu: 1.5}", ["resources.gpu", "1.5", "whole number"]),
     "negative GPU": ("resources: {gpu: -1}", ["resources.gpu", "-1", "auto"]),
-    "cpu 0": ("resources: {cpu: 0}", ["resources.cpu", "0"]),
+    "cpu 0": ("resources: {cpu: 0}", ["resources.cpu", "0", "auto"]),
+    "cpu in words": ("resources: {cpu: all}", ["resources.cpu", "all", "auto"]),
     "empty list": ("models: []", ["models", "at least 1"]),
     "scalar for a list": ("models: resnet8", ["models", "a list"]),
     "negative seed": ("seeds: [-1]", ["seeds[0]", "-1", "at least 0"]),

@@ -1,10 +1,15 @@
 """The embedded experiment: what anybody sees first, and what its pretrained weights are worth."""
 
+import os
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 import raybench
+from raybench.choices import processor_name
 from raybench.experiment import load_experiment
+from raybench.manifest import read_manifest
 from raybench.runner import embedded_experiment
 
 
@@ -19,11 +24,26 @@ def test_it_compares_eight_configurations_on_three_sizes_with_three_seeds() -> N
 
 
 @pytest.fixture(scope="module")
-def probes(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    run = raybench.run(
-        run_dir=tmp_path_factory.mktemp("quickstart") / "run", overrides=["strategies=[linear-probe]"], quiet=True
-    )
-    return raybench.rank(run.run_dir)
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("quickstart") / "run"
+    raybench.run(run_dir=run_dir, overrides=["strategies=[linear-probe]"], quiet=True)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def probes(run_dir: Path) -> pd.DataFrame:
+    return raybench.rank(run_dir)
+
+
+@pytest.mark.timeout(600)
+def test_how_models_are_computed_is_measured_first_and_kept(run_dir: Path) -> None:
+    chosen = read_manifest(run_dir).chosen
+    assert chosen.measured_on == processor_name()
+    assert chosen.cpu_per_trial is not None
+    assert 1 <= chosen.cpu_per_trial <= (os.cpu_count() or 1)
+    steps = chosen.steps[processor_name()]
+    assert set(steps) == {"resnet8, 16 px, batch 32, auto", "resnet20, 16 px, batch 32, auto"}
+    assert all(step.images_per_second > 0 for step in steps.values())
 
 
 @pytest.mark.timeout(600)

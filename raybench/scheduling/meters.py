@@ -178,7 +178,8 @@ class Meters:
         """
         totals = dict(known)
         batch_size = trial.training.batch_size
-        if not allocation(1).gpu_fraction:
+        on_gpu = allocation(1).gpu_fraction > 0
+        if not on_gpu:
             batch_size = affordable_batch(batch_size, step.images_per_second, seconds=STEP_SECONDS)
         while (number := next_number(totals, most)) is not None:
             try:
@@ -196,7 +197,7 @@ class Meters:
                 totals[number] = math.nan
                 continue
             peak = max(memory.peak_bytes for memory in memories)
-            most = min(most, most_in_memory(peak_bytes=peak, memory_bytes=memories[0].memory_bytes))
+            most = min(most, most_in_memory(peak_bytes=peak, memory_bytes=memories[0].memory_bytes, on_gpu=on_gpu))
         return totals
 
     def _first(self, count: int) -> list[ActorHandle[Any]]:

@@ -12,6 +12,8 @@ GAIN = 1.05
 """Less is within what a measurement is off by, and more trials at once need more memory."""
 MEMORY_SHARE = 0.8
 """Of the memory, that all trials together may be expected to take."""
+GPU_MEMORY_SHARE = 0.5
+"""Likewise of a GPU's: trials keep their images there too, where these fit."""
 
 
 def next_number(totals: Mapping[int, float], most: int) -> int | None:
@@ -38,9 +40,10 @@ def best_number(totals: Mapping[int, float]) -> int:
     return best
 
 
-def most_in_memory(*, peak_bytes: int, memory_bytes: int) -> int:
+def most_in_memory(*, peak_bytes: int, memory_bytes: int, on_gpu: bool) -> int:
     """Return how many processes that take `peak_bytes` each fit into the memory, at least one."""
-    return max(1, math.floor(MEMORY_SHARE * memory_bytes / max(peak_bytes, 1)))
+    share = GPU_MEMORY_SHARE if on_gpu else MEMORY_SHARE
+    return max(1, math.floor(share * memory_bytes / max(peak_bytes, 1)))
 
 
 def affordable_batch(batch_size: int, images_per_second: float, *, seconds: float, smallest: int = 2) -> int:

@@ -148,4 +148,9 @@ def on_machine(machine: Node, function: Callable[..., Any], *arguments: object) 
     if machine.node_id == ray.get_runtime_context().get_node_id():
         return function(*arguments)
     there = NodeAffinitySchedulingStrategy(node_id=machine.node_id, soft=False)
-    return ray.get(ray.remote(function).options(num_cpus=0, scheduling_strategy=there).remote(*arguments))
+    call = ray.remote(_call).options(num_cpus=0, scheduling_strategy=there)
+    return ray.get(call.remote(function, *arguments))
+
+
+def _call(function: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - what it returns
+    return function(*arguments)

@@ -292,8 +292,11 @@ class Training:
 
 
 def usual_tuning(device: torch.device) -> Tuning:
-    """Return how steps are computed where nothing was measured: bfloat16 on GPUs, which have units for it."""
-    return Tuning(bfloat16=device.type == "cuda")
+    """Return how steps are computed where nothing was measured: bfloat16 on GPUs that have units for it.
+
+    Older ones (compute capability below 8.0) store bfloat16, but cuDNN has no convolutions for it there.
+    """
+    return Tuning(bfloat16=device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _task(trial: Trial, images: ImageData, network: Network, device: torch.device, tuning: Tuning) -> Task:

@@ -12,24 +12,19 @@ from typing import Final, Protocol
 import psutil
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils import benchmark
 
 from raybench.errors import InputError
 from raybench.records import ModelSpec
 from raybench.training.architectures import usual_image_size
+from raybench.training.loop import usual_tuning
 from raybench.training.models import ModelFacts, build_network, build_skeleton, model_facts
+from raybench.training.tuning import PASSES_PER_STEP, SMALLEST_BATCH, training_step
 
 IMAGENET_CLASSES: Final = 1000
 
 LONGEST_CALL: Final = 3.0
 """Batches are halved until a call is expected to take less than this many times `seconds`."""
-
-PASSES_PER_STEP: Final = 3
-"""A training step takes about this many forward passes: one forward, two backward."""
-
-SMALLEST_TRAINING_BATCH: Final = 2
-"""BatchNorm has no variance over a single image."""
 
 COPIES_TO_TRAIN: Final = 3
 """Gradients and Adam's two moments: what training keeps beside each parameter."""
@@ -40,8 +35,9 @@ class Speed:
     """How fast a model is on one device."""
 
     training_images_per_second: float | None
-    """Fine-tuning all layers: forward, backward and Adam's step, under `precision: auto` (bfloat16 autocast on a GPU,
-    else float32). None where parameters, gradients and the optimizer's state do not fit into memory."""
+    """Fine-tuning all layers: forward, backward and Adam's step, as is usual (bfloat16 autocast on a GPU that has
+    units for it, else float32; a run measures what is faster). None where parameters, gradients and the optimizer's
+    state do not fit into memory."""
     inference_images_per_second: float | None
     """Forward pass of a batch in eval mode, float32. None where it does not fit into memory."""
     inference_latency_seconds: float
@@ -125,7 +121,7 @@ def measure(
         InputError: `batch_size` is below 2.
 
     """
-    if batch_size < SMALLEST_TRAINING_BATCH:
+    if batch_size < SMALLEST_BATCH:
         raise InputError(f"batch_size: {batch_size} is too small to measure training; give 2 or more")
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     threads = threads or torch.get_num_threads()
@@ -137,10 +133,10 @@ def measure(
     with _threads(threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         latency = bench.seconds_per_call(bench.single_prediction())
         inference = bench.throughput(bench.prediction, bench.affordable(batch_size, latency), smallest=1)
-        training = _Throughput(images_per_second=None, batch_size=SMALLEST_TRAINING_BATCH)
+        training = _Throughput(images_per_second=None, batch_size=SMALLEST_BATCH)
         if _fits_in_memory(module, device):
-            affordable = max(bench.affordable(batch_size, PASSES_PER_STEP * latency), SMALLEST_TRAINING_BATCH)
-            training = bench.throughput(bench.training_step, affordable, smallest=SMALLEST_TRAINING_BATCH)
+            affordable = max(bench.affordable(batch_size, PASSES_PER_STEP * latency), SMALLEST_BATCH)
+            training = bench.throughput(bench.training_step, affordable, smallest=SMALLEST_BATCH)
     return Speed(
         training_images_per_second=training.images_per_second,
         inference_images_per_second=inference.images_per_second,
@@ -200,18 +196,7 @@ class _Bench:
         """Prepare a step that trains all layers on a batch."""
         images = self.images(batch_size)
         labels = torch.randint(self.num_classes, (batch_size,), device=self.device)
-        self.module.train()
-        optimizer = torch.optim.Adam(self.module.parameters(), lr=1e-4)
-        bfloat16 = self.device.type == "cuda"
-
-        def step() -> None:
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-                scores = self.module(images)
-            functional.cross_entropy(scores.float(), labels).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-
-        return step
+        return training_step(self.module, images, labels, bfloat16=usual_tuning(self.device).bfloat16)
 
     def affordable(self, batch_size: int, seconds_per_image: float) -> int:
         """Return the batch size, halved until a call should not take too long."""

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from raybench.choices import Step
 from raybench.records import Allocation, Trial, Tuning
+from raybench.training.batches import evaluation_batch
 from raybench.training.loop import usual_tuning
 from raybench.training.memory import PeakMemory
 from raybench.training.models import build_network
@@ -183,8 +184,12 @@ class Bench:
     def warm_up(self, tuning: Tuning, batch_size: int) -> None:
         """Make ready for `images_per_second`: the first steps take longer. Raises what a lack of memory raises."""
         self._ready = _Ready(step=self._step(training_step, self._module, tuning, batch_size), batch_size=batch_size)
-        for _ in range(2):
+        for _ in range(LEAST_STEPS):
             self._ready.step()
+        if self.on_gpu:  # val and test images come in larger batches, which take other memory
+            side = self._trial.dataset.image_size
+            with torch.inference_mode():
+                self._module(torch.randn(evaluation_batch(self._device, side), 3, side, side, device=self._device))
         self._synchronise()
 
     def images_per_second(self, seconds: float) -> float:
@@ -199,7 +204,13 @@ class Bench:
         return count * self._ready.batch_size / (time.perf_counter() - started)
 
     def peak_bytes(self) -> int:
-        """Return the most memory that this process took so far: resident, or of the GPU."""
+        """Return the most memory that this process took so far, or its part of what is taken of the GPU now.
+
+        The latter counts what CUDA itself takes for each process, which torch does not know.
+        """
+        if self.on_gpu:
+            free, total = torch.cuda.mem_get_info(self._device)
+            return int((total - free) * self._allocation.gpu_fraction)
         return self._memory.peak_bytes()
 
     def memory_bytes(self) -> int:

@@ -9,6 +9,8 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from raybench.choices import processor_name
+from raybench.manifest import read_manifest
 from raybench.records import Status
 from raybench.results import load_results
 
@@ -45,6 +47,12 @@ def run_dir(address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "run"
+
+
+def test_what_trials_do_is_measured_on_the_node_that_they_run_on(run_dir: Path) -> None:
+    chosen = read_manifest(run_dir).chosen
+    assert (chosen.cpu_per_trial, chosen.measured_on) == (CORES, processor_name())
+    assert list(chosen.steps[processor_name()]) == ["resnet8, 16 px, batch 32, auto"]
 
 
 def test_trials_run_on_the_cluster_and_cost_what_its_nodes_cost(run_dir: Path) -> None:

@@ -58,9 +58,10 @@ def test_the_search_ends_and_its_best_is_a_number_that_was_measured(speeds: dict
 
 
 def test_processes_are_bounded_by_memory_but_one_may_always_run() -> None:
-    assert most_in_memory(peak_bytes=2, memory_bytes=16) == 6
-    assert most_in_memory(peak_bytes=100, memory_bytes=16) == 1
-    assert most_in_memory(peak_bytes=0, memory_bytes=10) == 8
+    assert most_in_memory(peak_bytes=2, memory_bytes=16, on_gpu=False) == 6
+    assert most_in_memory(peak_bytes=2, memory_bytes=16, on_gpu=True) == 4, "images stay on a GPU"
+    assert most_in_memory(peak_bytes=100, memory_bytes=16, on_gpu=False) == 1
+    assert most_in_memory(peak_bytes=0, memory_bytes=10, on_gpu=False) == 8
 
 
 @pytest.mark.parametrize(("images_per_second", "batch_size"), [(1000, 32), (64, 32), (63, 16), (10, 4), (0.01, 2)])

@@ -24,9 +24,14 @@ BOX = Node(cpus=8, gpus=2)
         (1 / 3, 1.5, [BOX], Share(cpu=1.5, gpu=0.3333)),
         (0.3, 0.7, [BOX], Share(cpu=0.7, gpu=0.3)),
         (2, 8, [BOX], Share(cpu=8, gpu=2)),
+        (None, None, [LAPTOP], Share(cpu=1, gpu=0)),
+        (None, None, [BOX], Share(cpu=4, gpu=1)),
+        (None, None, [LAPTOP, BOX, Node(cpus=4, gpus=2)], Share(cpu=2, gpu=1)),
+        (0.25, None, [BOX], Share(cpu=1, gpu=0.25)),
+        (None, None, [Node(cpus=2, gpus=8)], Share(cpu=1, gpu=1)),
     ],
 )
-def test_share_of_each_trial(gpu: float | None, cpu: float, machines: list[Node], share: Share) -> None:
+def test_share_of_each_trial(gpu: float | None, cpu: float | None, machines: list[Node], share: Share) -> None:
     assert fit(ResourceRequest(gpu=gpu, cpu=cpu), machines) == share
 
 

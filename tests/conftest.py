@@ -1,0 +1,12 @@
+"""What all tests share: a cache folder of their own, so that nothing of theirs stays in the user's."""
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYBENCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
