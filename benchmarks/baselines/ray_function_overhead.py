@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trials", type=int, required=True)
     parser.add_argument("--at-once", type=int, default=2)
     options = parser.parse_args(arguments)
-    ray.init(num_cpus=options.at_once, include_dashboard=False)
+    ray.init(address="local", num_cpus=options.at_once, include_dashboard=False)  # not one that happens to run here
     tuner = tune.Tuner(
         trainable,
         param_space={"seed": tune.grid_search(list(range(options.trials)))},
