@@ -8,10 +8,12 @@ two photographs that its wheel holds, so that the files are as large and as slow
 import colorsys
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
@@ -42,11 +44,17 @@ def photo_folder(*, train: int = 833, val: int = 200, test: int = 200, seed: int
     """
     counts = {"train": train, "val": val, "test": test}
     finished = folder / f"photos-{_VERSION}-{train}-{val}-{test}-{seed}"
-    if finished.is_dir():
-        return finished
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(finished.with_name(f"{finished.name}.lock")):
+        if not finished.is_dir():
+            _make(finished, counts, seed)
+    return finished
+
+
+def _make(finished: Path, counts: Mapping[str, int], seed: int) -> None:
     partial = finished.with_name(f"{finished.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial.mkdir()
     digits = load_digits()
     if sum(counts.values()) > len(digits.target):
         raise ValueError(f"{sum(counts.values())} images were asked for, but there are {len(digits.target)} digits")
@@ -64,7 +72,6 @@ def photo_folder(*, train: int = 833, val: int = 200, test: int = 200, seed: int
             )
     (partial / "made.json").write_text(json.dumps({"counts": counts, "seed": seed, "version": _VERSION}))
     partial.rename(finished)
-    return finished
 
 
 def _background(photograph: Image.Image, random: np.random.Generator) -> npt.NDArray[np.float64]:

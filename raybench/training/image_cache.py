@@ -192,7 +192,7 @@ def _with_base(cached: CachedImages, base: CachedImages | None = None) -> Cached
     left_out = [{each.position for each in entry.skipped[_BASE_SPLIT]} for entry in (cached, base)]
     if left_out[0] != left_out[1]:
         raise DataError(
-            f"{len(left_out[0] ^ left_out[1])} training images could be read at one time and not at another; "
+            f"training images that could be read at one time and not at another: {len(left_out[0] ^ left_out[1])}; "
             "make sure that they can be read, then remove what was decoded: raybench cache clear"
         )
     return replace(cached, base=base.images[_BASE_SPLIT], claims=(*cached.claims, *base.claims))

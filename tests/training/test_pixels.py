@@ -47,8 +47,10 @@ def test_images_in_a_row_are_not_copied(images: np.memmap) -> None:
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 9])
-def test_floats_are_exactly_the_images_normalised(count: int, channels_last: bool, images: np.memmap) -> None:
-    pixels = torch.from_numpy(images[:count])
+@pytest.mark.parametrize("side", [1, 5, 64])
+def test_floats_are_exactly_the_images_normalised(side: int, count: int, channels_last: bool) -> None:
+    random = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(random)
     result = to_model(pixels, MEAN, STD, channels_last=channels_last)
     assert torch.equal(result, normalised(pixels.permute(0, 3, 1, 2).float().div(255), MEAN, STD))
 
