@@ -117,8 +117,8 @@ def write_trial(
 def read_trial(run_dir: str | Path, trial_id: str) -> TrialResult | None:
     """The row of one trial, or None where it has none that can be read whole."""
     try:
-        rows = pq.read_table(_file(Path(run_dir), "results", trial_id), schema=RESULTS_SCHEMA).to_pylist()
-    except (OSError, pa.ArrowException):
+        rows = _read(_file(Path(run_dir), "results", trial_id), RESULTS_SCHEMA).to_pylist()
+    except RunError:
         return None
     result: TrialResult = _RESULT.validate_python(rows[0])
     return result

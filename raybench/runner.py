@@ -32,7 +32,7 @@ from raybench.manifest import (
 )
 from raybench.progress import Progress
 from raybench.records import Facts, Status, Trial
-from raybench.results import finished_trial_ids, load_results, match_trials
+from raybench.results import RESULTS_ORDER, finished_trial_ids, load_results, match_trials
 from raybench.trials import expand, starting_order
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class Run:
     @property
     def failed(self) -> int:
         """Number of trials that failed."""
-        return int((self.results()["status"] == Status.FAILED).sum())
+        statuses = finished_trial_ids(self.run_dir)
+        return sum(statuses.get(trial.trial_id) is Status.FAILED for trial in self.trials)
 
 
 def embedded_experiment() -> Path:
@@ -240,7 +241,7 @@ def _endings(run_dir: Path, trials: Sequence[Trial], statuses: Mapping[str, Stat
     ended = [trial.trial_id for trial in trials if statuses.get(trial.trial_id) in ENDED]
     if not ended:
         return []
-    rows = load_results(run_dir, only=ended)
+    rows = load_results(run_dir, only=ended, columns=[*RESULTS_ORDER, "trial_id", "val_accuracy"])
     accuracies = dict(zip(rows["trial_id"], rows["val_accuracy"].astype(float), strict=True))
     return [
         TrialEnded(
