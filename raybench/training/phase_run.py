@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from raybench.records import Phase
@@ -92,11 +92,12 @@ class PhaseRun:
         sizes = [len(positions) for positions in batches]
         labels = self._labels[torch.from_numpy(np.concatenate(batches)).to(self._device)]
         inputs = self._inputs(batches, self._task.preparation.generator(epoch))
+        learner = self._network.module if self._backbone is None else self._network.head
         losses, predicted = [], []
         for seen, wanted in zip(inputs, torch.split(labels, sizes), strict=True):
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast():
-                logits = self._learner(seen)
+                logits = learner(seen)
             loss = functional.cross_entropy(
                 logits.float(),
                 wanted,
@@ -130,11 +131,6 @@ class PhaseRun:
     def load_optimizer(self, state: dict[str, Any]) -> None:
         """Go on with an optimizer's saved state."""
         self.optimizer.load_state_dict(state)
-
-    @property
-    def _learner(self) -> nn.Module:
-        """What the inputs of a step go through."""
-        return self._network.module if self._backbone is None else self._network.head
 
     def _set_training_mode(self) -> None:
         # A backbone with features sets its own mode, and its head, a Linear, has none.
