@@ -2,20 +2,19 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import norm, studentized_range, ttest_1samp, ttest_ind
+from scipy.stats import norm, ttest_1samp, ttest_ind
 
 from raybench.stats import (
     Doubt,
-    Estimate,
     Scores,
     detectable_gap,
     difference_interval,
     mean_interval,
-    told_apart,
     wilson_interval,
 )
+from raybench.ties import told_apart
 from raybench.variance import Prior
 
 
@@ -232,42 +231,6 @@ def test_few_images_never_decide() -> None:
     fewer[:3] = False
     a, b = (Scores(seeds=(0,), accuracies=c.mean(axis=0), correct=c) for c in (correct, fewer))
     assert not told_apart(difference_interval(a, b), 2), "three images of 300, one seed"
-
-
-def estimate_with(t: float, freedom: float) -> Estimate:
-    return Estimate(
-        value=t, low=math.nan, high=math.nan, standard_error=1.0, degrees_of_freedom=freedom, doubt=Doubt.SEEDS
-    )
-
-
-@pytest.mark.parametrize(
-    ("t", "freedom", "configurations", "apart"),
-    [
-        (2.2, 20, 2, True),
-        (2.0, 20, 2, False),
-        # table of the studentized range, 5 %: q(8, 14) = 4.99, so t = 3.53
-        (3.6, 14, 8, True),
-        (3.45, 14, 8, False),
-        (2.2, 20, 8, False),
-        (9.0, 14, 8, True),
-        (math.nan, 3, 8, False),
-    ],
-)
-def test_difference_must_exceed_the_studentized_range(
-    t: float, freedom: float, configurations: int, apart: bool
-) -> None:
-    assert told_apart(estimate_with(t, freedom), configurations) is apart
-
-
-@settings(max_examples=20, deadline=None)
-@given(
-    asked=st.lists(st.tuples(st.floats(2.0, 5.0), st.sampled_from([2.5, 6.0, 14.0, 40.0, math.inf])), max_size=12),
-    configurations=st.sampled_from([3, 8]),
-)
-def test_what_was_asked_before_never_changes_a_verdict(asked: list[tuple[float, float]], configurations: int) -> None:
-    for t, freedom in asked:
-        exact = studentized_range.sf(math.sqrt(2) * t, configurations, freedom) <= 0.05
-        assert told_apart(estimate_with(t, freedom), configurations) == exact
 
 
 @pytest.mark.parametrize("images", [100, 300, 10_000])

@@ -2,9 +2,12 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import studentized_range
 
-from raybench.stats import Scores
-from raybench.ties import compare, intervals, near_best, tie_groups
+from raybench.stats import Doubt, Estimate, Scores
+from raybench.ties import compare, intervals, near_best, tie_groups, told_apart
 from raybench.variance import NO_PRIOR
 
 
@@ -57,6 +60,42 @@ def test_steady_seeds_borrow_doubt_from_the_others() -> None:
     configurations = [scores(0.9, 0.9, 0.9), *(scores(a, a + 0.02, a - 0.01) for a in (0.8, 0.7, 0.6))]
     steady = intervals(configurations)[0]
     assert steady.high - steady.low > 0.02
+
+
+def estimate_with(t: float, freedom: float) -> Estimate:
+    return Estimate(
+        value=t, low=math.nan, high=math.nan, standard_error=1.0, degrees_of_freedom=freedom, doubt=Doubt.SEEDS
+    )
+
+
+@pytest.mark.parametrize(
+    ("t", "freedom", "configurations", "apart"),
+    [
+        (2.2, 20, 2, True),
+        (2.0, 20, 2, False),
+        # table of the studentized range, 5 %: q(8, 14) = 4.99, so t = 3.53
+        (3.6, 14, 8, True),
+        (3.45, 14, 8, False),
+        (2.2, 20, 8, False),
+        (9.0, 14, 8, True),
+        (math.nan, 3, 8, False),
+    ],
+)
+def test_difference_must_exceed_the_studentized_range(
+    t: float, freedom: float, configurations: int, apart: bool
+) -> None:
+    assert told_apart(estimate_with(t, freedom), configurations) is apart
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    asked=st.lists(st.tuples(st.floats(2.0, 5.0), st.sampled_from([2.5, 6.0, 14.0, 40.0, math.inf])), max_size=12),
+    configurations=st.sampled_from([3, 8]),
+)
+def test_what_was_asked_before_never_changes_a_verdict(asked: list[tuple[float, float]], configurations: int) -> None:
+    for t, freedom in asked:
+        exact = studentized_range.sf(math.sqrt(2) * t, configurations, freedom) <= 0.05
+        assert told_apart(estimate_with(t, freedom), configurations) == exact
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
