@@ -108,7 +108,7 @@ def _accuracy(pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]], which: str) ->
         ours=[float(100 * abs(full["test_accuracy"] - cut["test_accuracy"])) for full, cut in chosen],
         peer=[POINTS] * len(pairs),
         peer_name="what may lie between them",
-        more_is_better=False,
+        more_is_better=True,  # so that the ratio is ours / peer without a bound too: nothing may lie between them
         at_most=1.0 if which == "winner" else None,
         note=f"the same configuration for {same} of {len(pairs)} seeds",
         details={

@@ -104,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runs.append(run)
     figures = time_figures(runs, grid)
     publish("grid", [*figures, *(accuracy_figures(runs, grid) if options.full else [])], _details(runs, grid))
+    for line in same_training(runs[-1]):
+        print(f"grid: {line}")
 
 
 def measure(side: str, grid: Grid) -> Measured:
@@ -189,6 +191,18 @@ def accuracy_figures(runs: Sequence[Mapping[str, Measured]], grid: Grid) -> list
                 )
             )
     return figures
+
+
+def same_training(run: Mapping[str, Measured]) -> list[str]:
+    """Say, a line a configuration, how far training is on each side after as many epochs as the scripts have trained."""
+    epoch = min(int(measured.history["epoch"].max()) for measured in run.values())
+    histories = {side: measured.history[measured.history["epoch"] == epoch] for side, measured in run.items()}
+    losses = {side: history.groupby(CONFIGURATION)["train_loss"].mean() for side, history in histories.items()}
+    return [
+        f"training loss of {model} {strategy} in epoch {epoch}: "
+        + ", ".join(f"{losses[side][model, strategy]:.3f} ({side})" for side in SIDES)
+        for model, strategy in losses[OURS].index
+    ]
 
 
 def experiment(grid: Grid) -> dict[str, Any]:

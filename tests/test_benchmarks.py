@@ -19,7 +19,18 @@ from benchmarks import early_stopping
 from benchmarks.__main__ import NAMES
 from benchmarks.early_stopping import HELD_OUT, digits
 from benchmarks.figures import Figure, publish
-from benchmarks.grid import OURS, RAY, SCRIPTS, SEQUENTIAL, Grid, Measured, accuracy_figures, scaled_seconds, shortened
+from benchmarks.grid import (
+    OURS,
+    RAY,
+    SCRIPTS,
+    SEQUENTIAL,
+    Grid,
+    Measured,
+    accuracy_figures,
+    same_training,
+    scaled_seconds,
+    shortened,
+)
 from benchmarks.grid import experiment as grid_experiment
 from raybench.experiment import parse_experiment
 from tests.photos import write_photos
@@ -170,7 +181,7 @@ def steady(grid: Grid, *, start: float, trial_start: float, pace: float, side: s
         results=pd.DataFrame([{**trial, "test_accuracy": 0.5, "seconds": sum(epochs)} for trial in trials]),
         history=pd.DataFrame(
             [
-                {**trial, "epoch": epoch, "epoch_seconds": seconds}
+                {**trial, "epoch": epoch, "train_loss": 2 / epoch, "epoch_seconds": seconds}
                 for trial in trials
                 for epoch, seconds in enumerate(epochs, 1)
             ]
@@ -206,6 +217,15 @@ def test_accuracies_agree_where_they_are_no_further_apart_than_the_interval_reac
     assert len(figures) == len(SCRIPTS) * 4
     assert {one.reached for one in figures if SEQUENTIAL in one.name} == {True}
     assert {one.reached for one in figures if RAY in one.name} == {reached}
+
+
+def test_how_far_training_is_compares_the_same_epoch_on_every_side() -> None:
+    grid, part = Grid(images="", held_out=1), Grid(images="", held_out=1, epochs=2, seeds=(0,))
+    asked = {OURS: grid, SEQUENTIAL: part, RAY: part}
+    run = {side: steady(asked[side], start=1, trial_start=1, pace=1, side=side, at_once=1) for side in asked}
+    lines = same_training(run)
+    assert len(lines) == 4
+    assert all("in epoch 2: " + ", ".join(f"1.000 ({side})" for side in asked) in line for line in lines)
 
 
 # Early stopping
