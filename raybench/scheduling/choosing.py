@@ -61,7 +61,9 @@ def settle(
 
     """
     share = fit(request, machines)
-    by_key = {step_key(trial): trial for trial in reversed(trials)}
+    by_key: dict[str, Trial] = {}
+    for trial in trials:
+        by_key.setdefault(step_key(trial), trial)
     steps = {name: dict(known) for name, known in earlier.steps.items()}
     measured_on = None
     for place, (name, machine) in enumerate(_kinds(machines, share).items()):
@@ -85,7 +87,7 @@ def settle(
 def choice_text(
     share: Share, machines: Sequence[Node], trials: Iterable[Trial], steps: Mapping[str, Mapping[str, Step]]
 ) -> str:
-    """Return in one line how many trials run at once, and which models are computed in another way than usual."""
+    """Return in one line how many trials run at once, and what was chosen for which model."""
     number = count_places(share, machines)
     threads = f"{share.threads} thread{'' if share.threads == 1 else 's'}{' each' if number > 1 else ''}"
     parts = [f"{number} trial{'' if number == 1 else 's'} at once, {threads}"]
@@ -93,16 +95,16 @@ def choice_text(
     for trial in trials:
         for known in steps.values():
             step = known.get(step_key(trial))
-            ways = [] if step is None else _ways(step)
+            ways = [] if step is None else _ways(step, trial)
             if ways:
                 names.setdefault(" and ".join(ways), {})[f"{trial.model.name} at {trial.dataset.image_size} px"] = None
     parts += [f"{ways} for {', '.join(of)}" for ways, of in names.items()]
     return "; ".join(parts)
 
 
-def _ways(step: Step) -> list[str]:
-    tuning = step.tuning
-    return ["channels last"] * tuning.channels_last + ["bfloat16"] * tuning.bfloat16
+def _ways(step: Step, trial: Trial) -> list[str]:
+    bfloat16 = step.tuning.bfloat16 and trial.training.precision == "auto"
+    return ["channels last"] * step.tuning.channels_last + ["bfloat16"] * bfloat16
 
 
 def _kinds(machines: Sequence[Node], share: Share) -> dict[str, Node]:

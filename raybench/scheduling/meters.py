@@ -67,6 +67,8 @@ class Origin:
     directory: Path
     bench: str = BENCH
     """`package.module:Class`."""
+    limit_seconds: float = LIMIT_SECONDS
+    """How long an answer may take."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,11 +155,16 @@ class Meters:
             while waiting and idle:
                 trial, meter = waiting.pop(), idle.pop()
                 busy[meter.choose.remote(trial, allocation)] = step_key(trial), meter
-            done = self._wait(list(busy), count=1)
-            key, meter = busy.pop(done[0])
+            try:
+                (done,) = self._wait(list(busy), count=1)
+            except MeasuringError as error:
+                self.close()
+                late = [key for key, _ in busy.values()] + [step_key(trial) for trial in waiting]
+                return found | dict.fromkeys(late, error)
+            key, meter = busy.pop(done)
             try:
                 with _failures():
-                    found[key] = ray.get(done[0])
+                    found[key] = ray.get(done)
             except MeasuringError as error:
                 found[key] = error
             idle.append(meter)
@@ -197,7 +204,10 @@ class Meters:
                 totals[number] = math.nan
                 continue
             peak = max(memory.peak_bytes for memory in memories)
-            most = min(most, most_in_memory(peak_bytes=peak, memory_bytes=memories[0].memory_bytes, on_gpu=on_gpu))
+            room = most_in_memory(peak_bytes=peak, memory_bytes=memories[0].memory_bytes, on_gpu=on_gpu)
+            following = next_number(totals, most)
+            if following is not None and following > room:
+                totals[following] = math.nan
         return totals
 
     def _first(self, count: int) -> list[ActorHandle[Any]]:
@@ -213,7 +223,7 @@ class Meters:
 
     def _wait(self, references: list[Any], *, count: int) -> list[Any]:
         """Return the first that have an answer. Raises KeyboardInterrupt, and MeasuringError after too long a time."""
-        deadline = time.monotonic() + LIMIT_SECONDS
+        deadline = time.monotonic() + self._origin.limit_seconds
         while True:
             done, _ = ray.wait(references, num_returns=count, timeout=POLL_SECONDS)
             if len(done) == count:
@@ -221,7 +231,7 @@ class Meters:
             if self._stopped():
                 raise KeyboardInterrupt
             if time.monotonic() > deadline:
-                raise MeasuringError(f"no answer within {LIMIT_SECONDS} s")
+                raise MeasuringError(f"no answer within {self._origin.limit_seconds:g} s")
 
     @contextmanager
     def _whole(self) -> Iterator[None]:

@@ -86,6 +86,8 @@ class Survey:
 
         None where it cannot be measured, or where torch sees no GPU although trials ask for one.
         """
+        if most == 1:
+            return 1
         about = self._about_totals(step_key(trial))
         kept = self._recalled(about, _TOTALS) or {}
         totals = {number: total for number, total in kept.items() if number <= most}

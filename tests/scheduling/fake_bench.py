@@ -29,6 +29,8 @@ class Figures:
     """Models that are trained sooner so."""
     fails: list[str] = field(default_factory=list)
     """Models that cannot be built."""
+    hangs: list[str] = field(default_factory=list)
+    """Models that wait for something that never comes."""
     dies_at: int = 0
     """So many processes together run out of memory."""
     peak_bytes: int = 1
@@ -49,6 +51,8 @@ class Bench:
         return self._figures.on_gpu
 
     def choose(self) -> Step:
+        while self._model in self._figures.hangs:
+            time.sleep(0.1)
         self._note("choose")
         return Step(
             tuning=Tuning(channels_last=self._model in self._figures.channels_last),

@@ -14,7 +14,7 @@ from raybench.scheduling.choosing import Settled, choice_text, settle, unmeasure
 from raybench.scheduling.cluster import import_path, ray_session
 from raybench.scheduling.meters import Origin
 from raybench.scheduling.resources import Node, Share, nodes
-from tests.builders import make_trial
+from tests.builders import SETTINGS, make_trial
 from tests.scheduling.fake_bench import BENCH, Figures, asked, write_figures
 
 SMALL, LARGE = make_trial("1", model="small"), make_trial("2", model="large")
@@ -43,13 +43,14 @@ def settled(
     earlier: Choices | None = None,
     told: list[Notice] | None = None,
     stopped: bool = False,
+    limit_seconds: float = 60,
 ) -> Settled:
     return settle(
         trials or (SMALL, LARGE),
         request=request,
         machines=[machine],
         earlier=earlier or Choices(),
-        origin=Origin(import_path=import_path(), directory=Path.cwd(), bench=BENCH),
+        origin=Origin(import_path=import_path(), directory=Path.cwd(), bench=BENCH, limit_seconds=limit_seconds),
         tell=(told if told is not None else []).append,
         stopped=lambda: stopped,
     )
@@ -131,6 +132,15 @@ def test_a_model_that_cannot_be_measured_is_trained_as_is_usual(machine: Node, t
     assert settled(machine, SMALL).share == Share(cpu=1, gpu=0)
 
 
+def test_a_model_that_gives_no_answer_does_not_keep_the_run_from_starting(machine: Node, tmp_path: Path) -> None:
+    write_figures(tmp_path, Figures(totals={}, hangs=["large"]))
+    told: list[Notice] = []
+    result = settled(machine, LARGE, told=told, limit_seconds=0.5)
+    assert result.share == Share(cpu=1, gpu=0)
+    assert result.choices.steps[processor_name()] == {}
+    assert any("no answer within 0.5 s" in notice.text for notice in told)
+
+
 def test_processes_that_run_out_of_memory_end_the_search(machine: Node, tmp_path: Path) -> None:
     write_figures(tmp_path, Figures(totals=TOTALS, dies_at=2))
     assert settled(machine, SMALL).share == Share(cpu=4, gpu=0)
@@ -140,6 +150,14 @@ def test_no_more_processes_are_tried_than_fit_into_the_memory(machine: Node, tmp
     write_figures(tmp_path, Figures(totals={"1": 1.0, "2": 2.0}, peak_bytes=40))
     assert settled(machine, SMALL).share == Share(cpu=2, gpu=0)
     assert {entry["number"] for entry in asked(tmp_path, "train")} == {1, 2}
+    assert settled(machine, SMALL).share == Share(cpu=2, gpu=0)
+    assert len(asked(tmp_path, "train")) == 3, "it is known from now on"
+
+
+def test_one_core_holds_one_trial_without_asking(machine: Node, tmp_path: Path) -> None:
+    write_figures(tmp_path, Figures(totals={}))
+    assert settled(replace(machine, cpus=1), SMALL).share == Share(cpu=1, gpu=0)
+    assert asked(tmp_path, "train") == []
 
 
 def test_trials_share_a_gpu_where_that_pays(machine: Node, tmp_path: Path) -> None:
@@ -181,10 +199,12 @@ def test_without_measuring_a_trial_gets_one_core_or_its_part_of_a_gpus(machine: 
 
 
 def test_a_choice_is_told_in_one_line() -> None:
+    small, large = (replace(trial, training=replace(SETTINGS, precision="auto")) for trial in (SMALL, LARGE))
     both = Step(tuning=Tuning(channels_last=True, bfloat16=True), images_per_second=1.0)
-    steps = {"p": {step_key(SMALL): both, step_key(LARGE): replace(both, tuning=Tuning(bfloat16=True))}}
-    text = choice_text(Share(cpu=2, gpu=0), [Node(cpus=2, gpus=0)], [SMALL, LARGE], steps)
-    assert (
-        text == "1 trial at once, 2 threads; channels last and bfloat16 for small at 16 px; bfloat16 for large at 16 px"
-    )
-    assert choice_text(Share(cpu=1, gpu=0), [Node(cpus=4, gpus=0)], [SMALL], {}) == "4 trials at once, 1 thread each"
+    half = replace(both, tuning=Tuning(bfloat16=True))
+    steps = {"p": {step_key(small): both, step_key(large): half, step_key(LARGE): half}}
+    said = "channels last and bfloat16 for small at 16 px; bfloat16 for large at 16 px"
+    text = choice_text(Share(cpu=2, gpu=0), [Node(cpus=2, gpus=0)], [small, large], steps)
+    assert text == f"1 trial at once, 2 threads; {said}"
+    text = choice_text(Share(cpu=1, gpu=0), [Node(cpus=4, gpus=0)], [LARGE], steps)
+    assert text == "4 trials at once, 1 thread each", "the experiment says the precision"
