@@ -194,7 +194,7 @@ def accuracy_figures(runs: Sequence[Mapping[str, Measured]], grid: Grid) -> list
 
 
 def same_training(run: Mapping[str, Measured]) -> list[str]:
-    """Say, a line a configuration, how far training is on each side after as many epochs as the scripts have trained."""
+    """Say for each configuration how far training is on each side, after as many epochs as the scripts have trained."""
     epoch = min(int(measured.history["epoch"].max()) for measured in run.values())
     histories = {side: measured.history[measured.history["epoch"] == epoch] for side, measured in run.items()}
     losses = {side: history.groupby(CONFIGURATION)["train_loss"].mean() for side, history in histories.items()}
