@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
+from raybench.manifest import read_manifest
 from raybench.results import RESULTS_SCHEMA
 from tests.bad_input.material import (
     Case,
@@ -47,12 +48,13 @@ def spoiled(name: str, content: bytes) -> Callable[[Path], None]:
 
 def of_the_future(folder: Path) -> None:
     (folder / "run/results").mkdir()
+    trial_id = read_manifest(folder / "run").trials()[0].trial_id
     row = {field.name: None for field in RESULTS_SCHEMA} | {
-        "trial_id": "f",
+        "trial_id": trial_id,
         "status": "completed",
         "schema_version": 99,
     }
-    pq.write_table(pa.Table.from_pylist([row], schema=RESULTS_SCHEMA), folder / "run/results/f.parquet")
+    pq.write_table(pa.Table.from_pylist([row], schema=RESULTS_SCHEMA), folder / f"run/results/{trial_id}.parquet")
 
 
 def table(text: str) -> Callable[[Path], None]:
