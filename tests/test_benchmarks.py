@@ -280,15 +280,14 @@ def test_the_winner_of_the_full_grid_is_lost_where_it_was_stopped() -> None:
     compute, winners, picks = early_stopping.figures(trained(10, 0.98, 0.9), trained(4, 0.7, 0.9, stopped=1))
     assert (compute.ratio, compute.reached) == (2.5, True)
     assert winners.ours == pytest.approx([8, 8, 8])
-    assert winners.reached is False
-    assert picks.reached is None
+    assert (winners.reached, picks.reached) == (False, False)
 
 
 def test_a_winner_that_was_trained_to_its_end_loses_nothing() -> None:
-    compute, winners, _ = early_stopping.figures(trained(10, 0.9, 0.98), trained(6, 0.7, 0.98, stopped=1))
+    compute, winners, picks = early_stopping.figures(trained(10, 0.9, 0.98), trained(6, 0.7, 0.98, stopped=1))
     assert compute.reached is False
-    assert winners.ours == [0, 0, 0]
-    assert winners.reached is True
+    assert winners.ours == picks.ours == [0, 0, 0]
+    assert (winners.reached, picks.reached) == (True, True)
 
 
 # By hand
