@@ -29,7 +29,7 @@ def trainable(config: dict[str, Any]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train everything that was asked for."""
     options = parse(arguments)
-    ray.init(include_dashboard=False)
+    ray.init(address="local", include_dashboard=False)
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1, "gpu": 0}),
         param_space={
