@@ -1,9 +1,11 @@
 """A phase's optimizer, and its learning rate at each epoch."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from torch import nn, optim
+import torch
+from torch import Tensor, nn, optim
 
 from raybench.records import Phase
 
@@ -27,6 +29,21 @@ def build_optimizer(phase: Phase, parameters: Iterable[nn.Parameter]) -> optim.O
                 fused=True,
             )
     raise ValueError(phase.optimizer)
+
+
+@torch.no_grad()
+def load_optimizer(optimizer: optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load an optimizer's saved state, each tensor laid out in memory as its parameter is here.
+
+    A state may come from a machine that trains in another layout. PyTorch's fused CPU kernels go through parameter,
+    gradient and state in the order of their memory: where the orders differ they mix up elements, without an error
+    (seen in 2.14; autograd lays out gradients as their parameters are).
+    """
+    optimizer.load_state_dict(dict(state))
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def learning_rate_at(phase: Phase, epoch: int) -> float:

@@ -21,7 +21,7 @@ from raybench.training.data import ImageSplit
 from raybench.training.features import FeatureSource, FrozenFeatures
 from raybench.training.freezing import freeze, set_training_mode
 from raybench.training.network import Network
-from raybench.training.optimization import build_optimizer
+from raybench.training.optimization import build_optimizer, load_optimizer
 
 GATHERED_BATCHES = 64
 """Batches whose features are gathered at once: one call instead of many, and still few megabytes."""
@@ -130,7 +130,7 @@ class PhaseRun:
 
     def load_optimizer(self, state: dict[str, Any]) -> None:
         """Go on with an optimizer's saved state."""
-        self.optimizer.load_state_dict(state)
+        load_optimizer(self.optimizer, state)
 
     def _set_training_mode(self) -> None:
         # A backbone with features sets its own mode, and its head, a Linear, has none.

@@ -26,8 +26,6 @@ RESIDENT_SHARE = 0.25
 _CHUNK = 256
 """Images sent at once when a split becomes resident."""
 _LEVELS = 256
-_SMALL = 48
-"""Side of images that are turned into planes quicker as a batch than one by one."""
 
 Pixels = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]
@@ -145,16 +143,19 @@ def _looked_up(pixels: Tensor, table: npt.NDArray[np.float32], *, channels_last:
     match_threads()
     source = pixels.numpy()
     count, side = source.shape[:2]
-    if channels_last or side <= _SMALL:
+    if channels_last:
         images = torch.empty(count, side, side, 3)
         cv2.LUT(source.reshape(count * side, side, 3), table, dst=images.numpy().reshape(count * side, side, 3))
-        in_planes = images.permute(0, 3, 1, 2)
-        return in_planes if channels_last else in_planes.contiguous()
+        return images.permute(0, 3, 1, 2)
+    if not count:
+        return torch.empty(0, 3, side, side)
+    levels = np.empty((3, count * side, side), dtype=np.uint8)
+    cv2.split(source.reshape(count * side, side, 3), mv=list(levels))  # while a level is still a byte
     images = torch.empty(count, 3, side, side)
-    values = np.empty((side, side, 3), dtype=np.float32)  # of one image, which stays in the processor's cache
-    for image, planes in zip(source, images.numpy(), strict=True):
-        cv2.LUT(image, table, dst=values)
-        cv2.split(values, mv=list(planes))
+    planes = images.numpy().reshape(count, 3, side * side)
+    for channel in range(3):
+        column = np.ascontiguousarray(table[..., channel])
+        cv2.LUT(levels[channel].reshape(count, side * side), column, dst=planes[:, channel])
     return images
 
 

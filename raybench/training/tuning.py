@@ -38,12 +38,9 @@ HOPELESS = 1.25
 """A candidate that takes so much longer than the best is not measured on."""
 SECONDS = 1.0
 """How long candidates are compared, at most, once each has made its first steps."""
-STEP_SECONDS = 0.5
+STEP_SECONDS = 0.7
 """On a CPU batches are halved until a step is expected to take less. What a step costs whatever its batch, such as
 weights turned into bfloat16, has to stay small beside it: eight images of 64 pixels hide what 32 gain."""
-PROBE_BATCH = 8
-"""Images of the forward pass that tells how long a step takes, where one image is not slow already: a single one
-waits for the weights to come from memory."""
 ROUND_SECONDS = 0.05
 """Each candidate's turn, at least."""
 LEAST_ROUNDS, MOST_ROUNDS = 2, 9
@@ -236,14 +233,18 @@ class Bench:
         return make(module, images, labels, bfloat16=bfloat16)
 
     def _affordable_batch(self) -> int:
-        """Return the trial's batch size, on a CPU halved until a step should not take too long."""
+        """Return the trial's batch size, on a CPU halved until a step should not take too long.
+
+        Forward passes of 1, 2, 4, ... images tell: few images wait for the weights to come from memory, so what a large
+        batch takes does not follow from a small one.
+        """
         batch_size = self._full_batch
         if self.on_gpu:
             return batch_size
-        seconds = self._forward_seconds(1)
-        if PROBE_BATCH * seconds < STEP_SECONDS:
-            seconds = self._forward_seconds(PROBE_BATCH) / PROBE_BATCH
-        while batch_size >= 2 * SMALLEST_BATCH and batch_size * PASSES_PER_STEP * seconds > STEP_SECONDS:
+        affordable = 1
+        while affordable < batch_size and 2 * PASSES_PER_STEP * self._forward_seconds(affordable) <= STEP_SECONDS:
+            affordable *= 2
+        while batch_size >= 2 * SMALLEST_BATCH and batch_size > affordable:
             batch_size //= 2
         return batch_size
 

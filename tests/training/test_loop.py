@@ -1,6 +1,7 @@
 """A trial in training: determinism, phases, early stopping, the best epoch, exact resume."""
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raybench.records import Phase, Strategy, Trial
+from raybench.records import Phase, Strategy, Trial, Tuning
 from raybench.training.batches import training_order
 from raybench.training.data import ImageData, load_images
 from raybench.training.loop import DivergedError, Training
@@ -134,6 +135,21 @@ def test_a_resumed_trial_ends_with_the_numbers_of_one_never_interrupted(
         pass
     assert curve(resumed) == curve(undisturbed)
     assert resumed.finish().scores == undisturbed.finish().scores
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("layout", [False, True])
+def test_a_trial_resumed_in_another_memory_layout_goes_on_as_before(
+    layout: bool, optimizer: str, images: ImageData
+) -> None:
+    phase = replace(ALL, optimizer=optimizer, momentum=0.9, epochs=4, patience=4)
+    undisturbed = Training(trial(phase), images, device=CPU, tuning=Tuning(channels_last=layout))
+    resumed = Training(trial(phase), images, device=CPU, tuning=Tuning(channels_last=not layout))
+    epochs = iter(undisturbed)
+    next(epochs)
+    next(epochs)
+    resumed.load_state(deepcopy(undisturbed.state()))
+    assert [each.train_loss for each in resumed] == pytest.approx([each.train_loss for each in epochs], rel=1e-3)
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_with_its_epoch_and_rate(images: ImageData) -> None:
