@@ -17,9 +17,9 @@ import pyarrow as pa
 
 from raybench.errors import InputError
 from raybench.manifest import MANIFEST, read_manifest
+from raybench.outcomes import Outcome
 from raybench.ranking import ABSENT, HIGHER_IS_BETTER, RANK_COLUMNS
 from raybench.results import load_outcomes, load_results, match_trials
-from raybench.scores import Outcome
 
 METRIC_WORDS = frozenset(
     {

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from raybench.errors import InputError
+from raybench.outcomes import Outcome
 from raybench.records import Status
-from raybench.scores import Outcome, scores_of
+from raybench.scores import scores_of
 from raybench.stats import Scores
 from raybench.ties import intervals, near_best, tie_groups
 

@@ -24,8 +24,8 @@ from pydantic import TypeAdapter
 
 from raybench.atomic import replacing
 from raybench.errors import RunError
+from raybench.outcomes import Outcome, outcome_of
 from raybench.records import SCHEMA_VERSION, EpochRecord, Status, Trial, TrialResult
-from raybench.scores import Outcome, outcome_of
 from raybench.trials import first_row, weights_label
 
 T = TypeVar("T")

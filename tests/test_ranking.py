@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raybench.errors import InputError
+from raybench.outcomes import Outcome, outcome_of
 from raybench.ranking import HIGHER_IS_BETTER, RANK_COLUMNS, rank
-from raybench.scores import Outcome, outcome_of
 
 ACCURACIES = st.one_of(st.none(), st.integers(0, 20).map(lambda hits: hits / 20))
 SECONDS = st.one_of(st.none(), st.integers(1, 5).map(float))

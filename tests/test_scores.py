@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raybench.scores import outcome_of, scores_of
+from raybench.outcomes import outcome_of
+from raybench.scores import scores_of
 
 IMAGES = ("a", "b", "c")
 

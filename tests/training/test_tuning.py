@@ -19,7 +19,7 @@ ONE_THREAD = Allocation(cpu_share=0.5, gpu_fraction=0.0, threads=1)
 @pytest.mark.parametrize(
     ("seconds", "chosen"),
     [
-        ({PLAIN: 1.0, LAYOUT: 0.96}, PLAIN),
+        ({PLAIN: 1.0, LAYOUT: 0.98}, PLAIN),
         ({PLAIN: 1.0, LAYOUT: 0.9}, LAYOUT),
         ({PLAIN: 1.0, LAYOUT: 1.0, HALF: 0.92, BOTH: 0.93}, PLAIN),
         ({PLAIN: 1.0, LAYOUT: 1.0, HALF: 0.8, BOTH: 0.79}, HALF),

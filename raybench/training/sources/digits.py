@@ -1,7 +1,6 @@
 """`digits`: scikit-learn's 1797 handwritten digits of 8 x 8 pixels, with fixed, stratified splits."""
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from raybench.records import DatasetSpec
 from raybench.seeding import derive
@@ -16,6 +15,8 @@ _LEVELS = 16
 
 def list_digits(spec: DatasetSpec, argument: str) -> Listing:  # noqa: ARG001 - every source is called the same way
     """Return the digits, 0..16 scaled to 0..255, named by their position in scikit-learn's array."""
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - takes half a second, and most trials need it not
+
     digits = load_digits()
     images = np.round(digits.images * (255 / _LEVELS)).astype(np.uint8)
     order = stratified_order(digits.target, derive(0, "digits splits"))
