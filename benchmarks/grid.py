@@ -2,7 +2,8 @@
 
 In: {resnet18, alexnet} x {fine-tune, linear-probe} x 2 seeds on 833 JPEGs of 320 px, trained at 64 px for 10 epochs in
 batches of 32, without early stopping. Out: wall seconds of the whole process on each side, and with `--full` whether
-the test accuracies agree. raybench starts with empty caches.
+the test accuracies agree. raybench starts with empty caches, on a machine that it has never measured; with
+`--measured-before`, on one that it has: what it measures before its first trial is kept for all later runs.
 
 By hand this takes 20 minutes and more. By default both scripts train fewer epochs, the sequential one with a single
 seed, and what is missing is added at the pace of what was measured in the same run; raybench always runs in full.
@@ -15,6 +16,7 @@ seed, and what is missing is added at the pace of what was measured in the same 
 import argparse
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -28,6 +30,7 @@ from benchmarks.figures import RESULTS, Figure, publish
 from benchmarks.images import photo_folder
 from benchmarks.processes import timed
 from raybench.api import load_history, load_results
+from raybench.choices import FOLDER
 from raybench.ranking import rank
 
 AT_LEAST = 3.0
@@ -57,6 +60,8 @@ class Grid:
     batch_size: int = 32
     learning_rate: float = 3e-4
     """Of Adam. From random weights, AlexNet learns at this one, but not at 0.001."""
+    measured_before: bool = False
+    """Whether raybench has measured this machine when its clock starts."""
 
     @property
     def trials(self) -> int:
@@ -83,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print and publish."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="run the scripts in full as well, and compare accuracies")
+    parser.add_argument("--measured-before", action="store_true", help="let raybench measure the machine beforehand")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--script-epochs", type=int, default=2, help="epochs of the scripts without --full")
     parser.add_argument("--epochs", type=int, default=10)
@@ -90,7 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     held_out = min(200, options.images)
     images = photo_folder(train=options.images, val=held_out, test=held_out)
-    grid = Grid(images=str(images.resolve()), held_out=held_out, epochs=options.epochs)
+    grid = Grid(
+        images=str(images.resolve()),
+        held_out=held_out,
+        epochs=options.epochs,
+        measured_before=options.measured_before,
+    )
     # The pace is that of epochs after the first, so one epoch alone would not do.
     part = replace(grid, epochs=grid.epochs if options.full else min(options.script_epochs, grid.epochs))
     runs: list[dict[str, Measured]] = []
@@ -240,11 +251,14 @@ def _accuracies(ours: Measured, script: Measured, grid: Grid) -> pd.DataFrame:
 def _measure_raybench(grid: Grid, folder: Path) -> Measured:
     file, run_dir = folder / "grid.yaml", folder / "run"
     file.write_text(yaml.safe_dump(experiment(grid), sort_keys=False), encoding="utf-8")
-    seconds = timed(
-        *("-m", "raybench", "run", str(file), "--run-dir", str(run_dir), "--quiet"),
-        log=folder / "log",
-        environment={"RAYBENCH_CACHE_DIR": str(folder / "cache")},
-    )
+    command = ("-m", "raybench", "run", str(file), "--quiet", "--run-dir")
+    cache = folder / "cache"
+    if grid.measured_before:
+        environment = {"RAYBENCH_CACHE_DIR": str(folder / "other-cache")}
+        short = ("--set", "training.epochs=1", "--set", "training.patience=1")
+        timed(*command, str(folder / "other-run"), *short, log=folder / "log", environment=environment)
+        shutil.copytree(folder / "other-cache" / FOLDER, cache / FOLDER)
+    seconds = timed(*command, str(run_dir), log=folder / "log", environment={"RAYBENCH_CACHE_DIR": str(cache)})
     results = load_results(run_dir)
     history = load_history(run_dir).merge(results[["trial_id", *TRIAL]], on="trial_id")
     return Measured(
