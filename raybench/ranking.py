@@ -251,18 +251,19 @@ def _images_of(images: int | Mapping[str, int] | None, group: pd.DataFrame) -> i
 def _pick(table: pd.DataFrame, val: Sequence[Scores], test: Sequence[Scores]) -> pd.Series:
     """The cheapest of the complete configurations that are about as good as the best on val.
 
-    Of those that cost about as much as the cheapest, the best on val: the same training, timed twice, costs
-    a little more or less each time. Falls back to test accuracy where no complete configuration has a val accuracy.
+    Of those that cost about as much as the cheapest, the best on val (at equal accuracy, the one of lower loss): the
+    same training, timed twice, costs a little more or less each time. Falls back to test accuracy where no complete
+    configuration has a val accuracy.
     """
     complete = table["stopped"] == 0
     has_val = bool(table["val_accuracy"][complete].notna().any())
     column, scores = ("val_accuracy", val) if has_val else ("test_accuracy", test)
     known = table[complete & table[column].notna()].copy()
-    known["loss"] = -known[column].round(SAME_ACCURACY_DECIMALS)
-    best_first = list(known.sort_values(["loss", "cost"], kind="stable").index)
+    known["error"] = -known[column].round(SAME_ACCURACY_DECIMALS)
+    best_first = list(known.sort_values(["error", "cost"], kind="stable").index)
     near = [best_first[place] for place in near_best([scores[place] for place in best_first])]
     candidates = known.loc[near]
     as_cheap = candidates[candidates["cost"] <= candidates["cost"].min() * (1 + SAME_COST_SHARE)]
     affordable = candidates if as_cheap.empty else as_cheap
-    pick = affordable.sort_values(["loss", "cost"], kind="stable").index[:1]
+    pick = affordable.sort_values(["error", "val_loss", "cost"], kind="stable").index[:1]
     return pd.Series(table.index.isin(pick), table.index)

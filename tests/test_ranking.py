@@ -206,6 +206,13 @@ def test_tables_headings_name_the_columns_to_rank_by() -> None:
     assert ranked(*trials, by="time")["model"].tolist() == ["fast", "slow"]
 
 
+def test_at_equal_val_accuracy_a_slightly_lower_cost_never_beats_a_lower_val_loss() -> None:
+    surer = [trial("surer", seed=seed, val_accuracy=1.0, val_loss=0.01, train_seconds=4.7) for seed in range(3)]
+    cheaper = [trial("cheaper", seed=seed, val_accuracy=1.0, val_loss=0.02, train_seconds=4.6) for seed in range(3)]
+    ranking = ranked(*surer, *cheaper, val_images=300)
+    assert ranking.set_index("model")["pick"].idxmax() == "surer"
+
+
 def test_pick_falls_back_to_test_accuracy_without_val() -> None:
     trials = [trial("a", val_accuracy=None, test_accuracy=0.7), trial("b", val_accuracy=None, test_accuracy=0.8)]
     assert ranked(*trials).set_index("model")["pick"].to_dict() == {"a": False, "b": True}
