@@ -179,7 +179,7 @@ def parse_age(text: str) -> timedelta:
             return float(parts[1]) * UNITS[parts[2]]
     except OverflowError:
         pass
-    raise InputError(f"--older-than {text}: is not accepted; give hours, days or weeks, such as 12h, 30d or 4w")
+    raise InputError(f"--older-than {text} is not accepted; give hours, days or weeks, such as 12h, 30d or 4w")
 
 
 def _gigabytes_up(size_bytes: int) -> str:

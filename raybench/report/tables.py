@@ -35,6 +35,7 @@ LEGEND = (
     "F frontier: nothing cheaper is as accurate; !n: seeds not completed; time, epochs: means over seeds\n"
     "tie: cannot be told apart, compared seed by seed, from the first row with the same number"
 )
+INTERVAL_LEGEND = "\n±: half the width of the 95 % interval, whose ends lie unevenly around an accuracy near 0 or 1"
 DIGITS = 4
 NARROW_DIGITS = 3
 """Of accuracies and losses, where there is little room."""
@@ -185,7 +186,7 @@ def ranking_tables(ranking: pd.DataFrame, *, width: int) -> RenderableType:
     """Table of each dataset and train_size, made to fit a width in cells, and the legend of the marks."""
     groups = [group for _, group in ranking.groupby(["dataset", "train_size"], dropna=False, sort=False)]
     tables = [part for group in groups for part in (_ranking_table(group, width), Text())]
-    return Group(*tables, Text(LEGEND, style="dim"))
+    return Group(*tables, Text(_legend(ranking), style="dim"))
 
 
 def to_markdown(ranking: pd.DataFrame) -> str:
@@ -200,7 +201,11 @@ def to_markdown(ranking: pd.DataFrame) -> str:
         ]
         title = markdown_text(_title(group, ()))
         parts.append("\n".join([f"**{title}**", "", *(f"| {' | '.join(line)} |" for line in lines)]))
-    return "\n\n".join([*parts, LEGEND.replace("* pick", "\\* pick").replace("\n", "  \n"), ""])
+    return "\n\n".join([*parts, _legend(ranking).replace("* pick", "\\* pick").replace("\n", "  \n"), ""])
+
+
+def _legend(ranking: pd.DataFrame) -> str:
+    return LEGEND + INTERVAL_LEGEND * bool(ranking["test_accuracy_low"].notna().any())
 
 
 def to_csv(ranking: pd.DataFrame) -> str:

@@ -170,10 +170,11 @@ def _stopping(plan: "Plan") -> str:
 
 
 def _request(request: ResourceRequest) -> str:
-    cores = "as many CPU cores as pay" if request.cpu is None else _count_of_cores(request.cpu)
+    as_pay = "as many CPU cores as pay (measured before the first trial)"
+    cores = as_pay if request.cpu is None else _count_of_cores(request.cpu)
     match request.gpu:
         case None:
-            return f"{cores} and as much of a GPU as pays, or none where there is none"
+            return f"{cores}; where there are GPUs, as much of one as pays"
         case 0:
             return f"{cores} and no GPU"
         case gpu if gpu < 1:
@@ -227,7 +228,7 @@ def _gap(dataset: "DatasetPlan") -> str:
         return f"nothing: {_count(dataset.facts.test_images, 'test image')} cannot tell two accuracies apart"
     return (
         f"accuracies that differ by {100 * gap:.1f} percentage points or more (near 90 %, with "
-        f"{_count(dataset.facts.test_images, 'test image')}); what differs by less may be chance"
+        f"{_count(dataset.facts.test_images, 'test image')}), as far as test images go; what seeds do comes on top"
     )
 
 

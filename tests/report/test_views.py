@@ -138,8 +138,8 @@ def test_a_plan_counts_what_is_done_and_how_failed_trials_are_trained_again() ->
 @pytest.mark.parametrize(
     ("gpu", "cpu", "said"),
     [
-        (None, 1.0, "1 CPU core and as much of a GPU as pays, or none where there is none"),
-        (0.0, None, "as many CPU cores as pay and no GPU"),
+        (None, 1.0, "1 CPU core; where there are GPUs, as much of one as pays"),
+        (0.0, None, "as many CPU cores as pay (measured before the first trial) and no GPU"),
         (0.0, 2.0, "2 CPU cores and no GPU"),
         (0.25, 0.5, "0.5 CPU cores and 0.25 of a GPU"),
         (1.0, 1.0, "1 CPU core and 1 GPU"),

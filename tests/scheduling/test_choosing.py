@@ -12,7 +12,7 @@ from raybench.events import Notice
 from raybench.records import ResourceRequest, Trial, Tuning
 from raybench.scheduling.choosing import Settled, choice_text, settle, unmeasured
 from raybench.scheduling.cluster import import_path, ray_session
-from raybench.scheduling.meters import Origin
+from raybench.scheduling.meters import ROUNDS, Origin
 from raybench.scheduling.resources import Node, Share, nodes
 from tests.builders import SETTINGS, make_trial
 from tests.scheduling.fake_bench import BENCH, Figures, asked, write_figures
@@ -70,11 +70,11 @@ def test_as_many_trials_run_at_once_as_pay_and_each_model_as_it_is_fastest(machi
         "2 trials at once, 2 threads each; channels last for large at 16 px"
     ]
     trained = asked(tmp_path, "train")
-    assert [entry["number"] for entry in trained] == [1, 2, 2, 4, 4, 4, 4]
+    assert [entry["number"] for entry in trained] == [*[1] * ROUNDS, *[2] * 2 * ROUNDS, *[4] * 4 * ROUNDS]
     assert {entry["model"] for entry in trained} == {"large"}, "the costliest decides"
-    assert [entry["threads"] for entry in trained] == [4, 2, 2, 1, 1, 1, 1]
+    assert [entry["threads"] for entry in trained] == [*[4] * ROUNDS, *[2] * 2 * ROUNDS, *[1] * 4 * ROUNDS]
     assert {entry["batch_size"] for entry in asked(tmp_path, "warm up")} == {4}, "half a second of 10 images a second"
-    four = [entry for entry in trained if entry["number"] == 4]
+    four = trained[-4:]
     assert max(entry["begin"] for entry in four) < min(entry["end"] for entry in four), "they train at the same time"
     assert len({entry["pid"] for entry in four}) == 4
     # First with one thread, to find the costliest model, then with those that trials have.
@@ -151,7 +151,7 @@ def test_no_more_processes_are_tried_than_fit_into_the_memory(machine: Node, tmp
     assert settled(machine, SMALL).share == Share(cpu=2, gpu=0)
     assert {entry["number"] for entry in asked(tmp_path, "train")} == {1, 2}
     assert settled(machine, SMALL).share == Share(cpu=2, gpu=0)
-    assert len(asked(tmp_path, "train")) == 3, "it is known from now on"
+    assert len(asked(tmp_path, "train")) == 3 * ROUNDS, "it is known from now on"
 
 
 def test_one_core_holds_one_trial_without_asking(machine: Node, tmp_path: Path) -> None:
