@@ -10,7 +10,7 @@ and are the same for all.
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from raybench.choices import Choices
+from raybench.cost import SECONDS_PER_HOUR
 from raybench.experiment import Experiment, parse_experiment
 from raybench.manifest import write_manifest
 from raybench.records import DatasetFacts, EpochRecord, Facts, Status, Trial, TrialResult, WeightsFacts
 from raybench.results import Predictions, write_trial
-from raybench.trials import expand
+from raybench.trials import expand, first_row
 
 EPOCHS = 50
 CLASSES = tuple("0123456789")
@@ -139,16 +140,8 @@ def outcome(trial: Trial) -> tuple[TrialResult, list[EpochRecord], Predictions]:
     best = min(history, key=lambda epoch: epoch.val_loss)
     seconds = sum(epoch.epoch_seconds for epoch in history)
     recalls = tuple(float(correct[labels == place].mean()) for place in range(len(CLASSES)))
-    result = TrialResult(
-        trial_id=trial.trial_id,
-        dataset=trial.dataset.name,
-        train_size=trial.train_size,
-        model=trial.model.name,
-        weights=trial.weights,
-        strategy=trial.strategy.name,
-        augmentation=trial.strategy.augmentation,
-        seed=trial.seed,
-        status=Status.COMPLETED,
+    result = replace(
+        first_row(trial, Status.COMPLETED),
         epochs_run=len(history),
         best_epoch=best.epoch,
         train_loss=best.train_loss,
@@ -166,7 +159,7 @@ def outcome(trial: Trial) -> tuple[TrialResult, list[EpochRecord], Predictions]:
         accelerator="cpu",
         instance_type="local",
         node="here",
-        standalone_cost_usd=seconds * CPU_SHARE * PRICE_PER_HOUR_USD / 3600,
+        standalone_cost_usd=seconds * CPU_SHARE * PRICE_PER_HOUR_USD / SECONDS_PER_HOUR,
     )
     return result, history, predictions
 
