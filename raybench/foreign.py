@@ -19,7 +19,7 @@ from raybench.errors import InputError
 from raybench.manifest import MANIFEST, read_manifest
 from raybench.outcomes import Outcome
 from raybench.ranking import ABSENT, HIGHER_IS_BETTER, RANK_COLUMNS
-from raybench.results import load_outcomes, load_results, match_trials
+from raybench.results import RESULTS_SCHEMA, load_outcomes, load_results, match_trials
 
 METRIC_WORDS = frozenset(
     {
@@ -32,7 +32,7 @@ METRIC_WORDS = frozenset(
 SETTINGS_WITH_METRIC_WORDS = frozenset({"learning_rate", "dropout_rate", "step_epochs", "warmup_epochs"})
 """Columns that name the strategy all the same."""
 READ_COLUMNS = frozenset(HIGHER_IS_BETTER) | frozenset(ABSENT)
-RUN_COLUMNS = ("model", *ABSENT, *HIGHER_IS_BETTER)
+RUN_COLUMNS = tuple(name for name in ("model", *ABSENT, *HIGHER_IS_BETTER) if name in RESULTS_SCHEMA.names)
 """What is read of the results of a run: each column of a small file takes its time."""
 PLAIN = "plain"
 """Strategy of a row where every column that could name one says no."""
@@ -62,6 +62,8 @@ class Source:
     test_images: Mapping[str, int] = field(default_factory=dict)
     """Size of each dataset's test split, where it is known."""
     val_images: Mapping[str, int] = field(default_factory=dict)
+    history: pd.DataFrame | None = None
+    """One row a configuration, seed and epoch, where the source is a table of epochs; a run's is in its directory."""
 
 
 def load_source(path: str | Path) -> Source:
@@ -86,6 +88,7 @@ def load_source(path: str | Path) -> Source:
         raise InputError(f"{path}: no rows; give a table with one row a configuration, seed or epoch")
     named = _named(_checked(table, path), path)
     notes: tuple[str, ...] = ()
+    epochs = named if history else None
     if history:
         named = _best_epochs(named)
         notes = (
@@ -97,6 +100,7 @@ def load_source(path: str | Path) -> Source:
         name=path.stem,
         results=named,
         notes=notes,
+        history=epochs,
     )
 
 
@@ -132,7 +136,14 @@ def load_sources(paths: Sequence[str | Path]) -> Source:
         outcomes={trial_id: outcome for source in reversed(sources) for trial_id, outcome in source.outcomes.items()},
         test_images=_agreed([source.test_images for source in sources]),
         val_images=_agreed([source.val_images for source in sources]),
+        history=_joined_histories(sources),
     )
+
+
+def _joined_histories(sources: Sequence[Source]) -> pd.DataFrame | None:
+    """Epochs of all tables of epochs."""
+    histories = [source.history for source in sources if source.history is not None]
+    return pd.concat(histories, ignore_index=True) if histories else None
 
 
 def _agreed(sizes: Sequence[Mapping[str, int]]) -> dict[str, int]:

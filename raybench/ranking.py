@@ -59,7 +59,10 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "train_seconds": False,
     "feature_seconds": False,
     "wall_seconds": False,
+    "standalone_seconds": False,
     "standalone_cost_usd": False,
+    "search_seconds": False,
+    "search_cost_usd": False,
     "epochs_run": False,
     "best_epoch": False,
     "peak_memory_bytes": False,
@@ -69,7 +72,7 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "inference_images_per_second": True,
     "inference_latency_seconds": False,
 }
-"""What a ranking can be ordered by, and in which direction."""
+"""What a ranking can be ordered by, and in which direction; columns of results that have a mean over seeds."""
 
 ABSENT: dict[str, str | int | None] = {
     "dataset": "",
@@ -96,6 +99,7 @@ def rank(
     results: pd.DataFrame,
     *,
     by: str | None = None,
+    also: Sequence[str] = (),
     outcomes: Mapping[str, Outcome] | None = None,
     test_images: int | Mapping[str, int] | None = None,
     val_images: int | Mapping[str, int] | None = None,
@@ -109,10 +113,18 @@ def rank(
     on (95 %, over all pairs). The *pick* is the cheapest of those whose val accuracy lies within one
     standard error of the best: Breiman et al. (1984), Classification and Regression Trees, section 3.4.3.
 
+    The *cost* of a configuration is that of training it, as a mean over seeds, and of choosing its learning
+    rate (`search_cost_usd`, `search_seconds`), where that was searched for. `standalone_cost_usd` holds both;
+    it is NaN where either is unknown, never their known part. A search of unknown cost is one whose seconds
+    are known. In USD where that is known of every complete configuration, in seconds (`train_seconds` and
+    `search_seconds`) otherwise.
+
     Args:
         results: one row a trial, at least with `model` and `test_accuracy` or `val_accuracy`.
         by: column to order by in place of accuracy, one of `HIGHER_IS_BETTER`; it is appended to the columns
             where it is not one of them.
+        also: further columns, of `HIGHER_IS_BETTER`, whose means over seeds are appended; NaN where the results
+            do not have one.
         outcomes: which test images each trial classified correctly, by trial id, for intervals from them.
         test_images: size of the test split, or of each dataset's; used where there are no outcomes.
         val_images: size of the val split, or of each dataset's.
@@ -122,18 +134,26 @@ def rank(
         the seeds that have a value. `on_frontier` is missing where nothing is known of the cost.
 
     Raises:
-        InputError: `by` cannot be ranked by, or two rows are the same configuration and seed.
+        InputError: `by` cannot be ranked by, `also` names another column, or two rows are the same
+            configuration and seed.
     """
     by = ALIASES.get(by, by) if by is not None else None
+    _check_names(also)
     trials = _prepared(results, by)
     groups = [
         _rank_group(group, by, outcomes or {}, _images_of(test_images, group), _images_of(val_images, group))
         for _, group in trials.groupby(GROUP, dropna=False, sort=True)
     ]
-    columns = [*RANK_COLUMNS, *([by] if by and by not in RANK_COLUMNS else [])]
+    columns = list(dict.fromkeys([*RANK_COLUMNS, *([by] if by else []), *also]))
     if not groups:
         return pd.DataFrame(columns=columns)
     return pd.concat(groups, ignore_index=True)[columns]
+
+
+def _check_names(also: Sequence[str]) -> None:
+    unknown = [name for name in also if name not in HIGHER_IS_BETTER]
+    if unknown:
+        raise InputError(f"also: {unknown[0]!r} is no column with a mean; give some of {', '.join(HIGHER_IS_BETTER)}")
 
 
 def _prepared(results: pd.DataFrame, by: str | None) -> pd.DataFrame:
@@ -175,6 +195,8 @@ def _rank_group(
     table = trials.loc[~trials["place"].duplicated(), CONFIGURATION].reset_index(drop=True)
     table[list(HIGHER_IS_BETTER)] = by_place[list(HIGHER_IS_BETTER)].mean()
     table["seeds"] = by_place.size()
+    seconds = _charged(table, "train_seconds", "search_seconds")
+    table["standalone_cost_usd"] = _charged(table, "standalone_cost_usd", "search_cost_usd")
     table["stopped"] = (trials["status"] != Status.COMPLETED).groupby(trials["place"]).sum()
     complete = table["stopped"] == 0
 
@@ -187,7 +209,7 @@ def _rank_group(
 
     has_test = bool(table["test_accuracy"].notna().any())
     table["accuracy"] = table["test_accuracy" if has_test else "val_accuracy"].round(SAME_ACCURACY_DECIMALS)
-    table["cost"] = _cost(table)
+    table["cost"] = _cost(table, seconds)
     by_accuracy = _order(table, None)
     taking_part = complete & table["accuracy"].notna()
     best_first = [place for place in by_accuracy if taking_part[place]]
@@ -225,11 +247,17 @@ def _order(table: pd.DataFrame, by: str | None) -> list[int]:
     return list(keys.sort_values(list(keys.columns), na_position="last").index)
 
 
-def _cost(table: pd.DataFrame) -> pd.Series:
+def _charged(table: pd.DataFrame, training: str, search: str) -> pd.Series:
+    """What training took, and what the search for its learning rate took: NaN where there was one and it is unknown."""
+    searched = table["search_seconds"].notna() | table["search_cost_usd"].notna()
+    return table[training] + table[search].where(searched, 0.0)
+
+
+def _cost(table: pd.DataFrame, seconds: pd.Series) -> pd.Series:
     """USD where it is known of every complete configuration, seconds otherwise: the two are never mixed."""
     usd = table["standalone_cost_usd"]
     known = usd[table["stopped"] == 0].notna()
-    return usd if len(known) and known.all() else table["train_seconds"]
+    return usd if len(known) and known.all() else seconds
 
 
 def _frontier(cost: pd.Series, accuracy: pd.Series, taking_part: pd.Series) -> pd.Series:

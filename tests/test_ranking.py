@@ -278,6 +278,52 @@ def test_unknown_column_is_refused_with_those_that_can_be_used(by: str) -> None:
         ranked(trial("a"), by=by)
 
 
+def test_further_columns_are_appended_as_means_over_seeds() -> None:
+    ranking = ranked(
+        trial("a", standalone_seconds=2.0, peak_memory_bytes=10),
+        trial("a", seed=1, standalone_seconds=4.0, peak_memory_bytes=None),
+        also=("standalone_seconds", "peak_memory_bytes", "inference_latency_seconds", "test_accuracy"),
+    )
+    assert list(ranking) == [*RANK_COLUMNS, "standalone_seconds", "peak_memory_bytes", "inference_latency_seconds"]
+    assert ranking["standalone_seconds"].tolist() == [3.0]
+    assert ranking["peak_memory_bytes"].tolist() == [10.0]
+    assert ranking["inference_latency_seconds"].isna().all()
+
+
+def test_further_columns_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(InputError, match=r"also: 'model' is no column with a mean; give some of test_accuracy, "):
+        ranked(trial("a"), also=("model",))
+    with pytest.raises(InputError, match="'speed'"):
+        ranked(trial("a"), also=("speed",))
+
+
+@pytest.mark.parametrize(
+    ("search", "cost"),
+    [
+        ({}, 2.0),
+        ({"search_seconds": None, "search_cost_usd": None}, 2.0),
+        ({"search_seconds": 9.0, "search_cost_usd": 5.0}, 7.0),
+        ({"search_seconds": 9.0, "search_cost_usd": None}, math.nan),
+        ({"search_seconds": 9.0}, math.nan),
+    ],
+    ids=["no search column", "no search", "search", "search of unknown cost", "search without a price"],
+)
+def test_choosing_the_learning_rate_is_part_of_the_cost(search: dict[str, Any], cost: float) -> None:
+    ranking = ranked(
+        trial("a", standalone_cost_usd=1.0, **search), trial("a", seed=1, standalone_cost_usd=3.0, **search)
+    )
+    assert ranking["standalone_cost_usd"].tolist() == pytest.approx([cost], nan_ok=True)
+
+
+def test_seconds_that_stand_in_for_cost_hold_the_search() -> None:
+    ranking = ranked(
+        trial("a-searched", train_seconds=1.0, search_seconds=9.0),
+        trial("b-plain", train_seconds=5.0, search_seconds=None),
+    )
+    assert ranking["model"].tolist() == ["b-plain", "a-searched"]
+    assert ranking["train_seconds"].tolist() == [5.0, 1.0], "training alone"
+
+
 def test_two_trials_of_one_configuration_and_seed_are_refused() -> None:
     with pytest.raises(InputError, match=r"same configuration and seed .*model a, .*seed 0"):
         ranked(trial("a"), trial("a"))
