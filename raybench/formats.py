@@ -10,8 +10,11 @@ SECONDS_PER_HOUR = 3600
 SECONDS_PER_DAY = 86400
 SHORT_SECONDS = 10
 """Durations below this keep a decimal."""
-SMALLEST_USD = 1e-4
-"""Costs below this are written as a power of ten."""
+SMALL_USD = 1e-4
+"""Costs below this keep one significant digit."""
+SMALLEST_USD = 1e-7
+"""Costs below this are only said to be below it."""
+CENT = 0.01
 FORMULA_STARTS = ("=", "+", "-", "@")
 """A spreadsheet takes a cell that begins so for a formula."""
 
@@ -74,15 +77,39 @@ def clock_text(seconds: object) -> str:
 
 
 def usd_text(value: object) -> str:
-    """USD with two significant digits below a dollar: `$0.0016`, `$3.20`, `$2e-06`."""
+    """USD: two significant digits below a dollar, one below a hundredth of a cent: `$3.20`, `$0.0016`, `$0.000002`."""
     if is_missing(value):
         return MISSING
     cost = float(str(value))
+    if cost < 0:
+        return f"-{usd_text(-cost)}"
     if cost >= 1 or cost == 0:
-        return f"${cost:.2f}"
+        return f"${cost:,.2f}"
     if cost < SMALLEST_USD:
-        return f"${cost:.0e}"
-    return f"${cost:.{1 - math.floor(math.log10(cost))}f}"
+        return f"under ${SMALLEST_USD:.7f}"
+    digits = 0 if cost < SMALL_USD else 1
+    return f"${cost:.{digits - math.floor(math.log10(cost))}f}"
+
+
+def money_text(value: object) -> str:
+    """USD for readers who do not think in fractions of a cent: `$3.20`, `less than a cent ($0.0016)`."""
+    text = usd_text(value)
+    if is_missing(value):
+        return text
+    return f"less than a cent ({text})" if 0 < float(str(value)) < CENT else text
+
+
+def percent_text(fraction: object, digits: int = 1) -> str:
+    """A fraction in percent: `99.8 %`."""
+    return MISSING if is_missing(fraction) else f"{100 * float(str(fraction)):.{digits}f} %"
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many letters, its middle left out where it is longer."""
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 2
+    return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
 
 
 def safe_text(value: object) -> str:

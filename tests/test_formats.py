@@ -10,9 +10,12 @@ from raybench.formats import (
     duration_text,
     is_missing,
     joined,
+    money_text,
     number_text,
+    percent_text,
     safe_cell,
     safe_text,
+    shortened,
     usd_text,
 )
 
@@ -20,7 +23,7 @@ from raybench.formats import (
 @pytest.mark.parametrize("value", [None, math.nan, pd.NA, pd.NaT])
 def test_missing_is_missing_however_it_is_written(value: object) -> None:
     assert is_missing(value)
-    for text in (accuracy_text, number_text, count_text, duration_text, clock_text, usd_text):
+    for text in (accuracy_text, number_text, count_text, duration_text, clock_text, usd_text, money_text, percent_text):
         assert text(value) == "-"
     assert safe_text(value) == ""
 
@@ -50,10 +53,38 @@ def test_durations_read_as_people_say_them(seconds: float, words: str, clock: st
 
 @pytest.mark.parametrize(
     ("usd", "text"),
-    [(0, "$0.00"), (3.2, "$3.20"), (0.5, "$0.50"), (0.0016, "$0.0016"), (0.00031, "$0.00031"), (2e-6, "$2e-06")],
+    [
+        (0, "$0.00"),
+        (1234.5, "$1,234.50"),
+        (3.2, "$3.20"),
+        (0.5, "$0.50"),
+        (0.0016, "$0.0016"),
+        (0.00031, "$0.00031"),
+        (4.2e-5, "$0.00004"),
+        (2e-6, "$0.000002"),
+        (1e-9, "under $0.0000001"),
+        (-0.0016, "-$0.0016"),
+    ],
 )
-def test_costs_keep_two_significant_digits(usd: float, text: str) -> None:
+def test_costs_keep_what_matters_of_them_and_are_never_a_power_of_ten(usd: float, text: str) -> None:
     assert usd_text(usd) == text
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"), [(3.2, "$3.20"), (0.01, "$0.010"), (0.0016, "less than a cent ($0.0016)"), (0, "$0.00")]
+)
+def test_costs_below_a_cent_are_said_to_be(usd: float, text: str) -> None:
+    assert money_text(usd) == text
+
+
+@pytest.mark.parametrize(("fraction", "text"), [(0.9978, "99.8 %"), (1.0, "100.0 %"), (0, "0.0 %")])
+def test_fractions_read_as_percent(fraction: float, text: str) -> None:
+    assert percent_text(fraction) == text
+
+
+@pytest.mark.parametrize(("most", "text"), [(10, "abcdefghij"), (9, "abcd…ghij"), (2, "a…"), (1, "…")])
+def test_long_names_lose_their_middle(most: int, text: str) -> None:
+    assert shortened("abcdefghij", most) == text
 
 
 def test_accuracy_carries_half_its_interval() -> None:
