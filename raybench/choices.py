@@ -22,7 +22,7 @@ from typing import Any
 
 from raybench.atomic import replacing
 from raybench.cache import cache_root
-from raybench.records import Trial, Tuning
+from raybench.records import Inference, Pace, Trial, Tuning
 
 FOLDER = "measured"
 KEY_DIGITS = 16
@@ -42,6 +42,15 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Solo:
+    """What a model was measured to take with nothing else on the device."""
+
+    paces: Mapping[str, Pace]
+    """Of the phases that were asked about, by `raybench.pace.pace_key`."""
+    inference: Inference
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Choices:
     """What a run chose."""
 
@@ -54,6 +63,10 @@ class Choices:
     """Processor or GPU on which that was measured; None: the experiment says it."""
     steps: Mapping[str, Mapping[str, Step]] = field(default_factory=dict)
     """By processor or GPU, then by `step_key`."""
+    paces: Mapping[str, Mapping[str, Pace]] = field(default_factory=dict)
+    """What phases take alone: by processor or GPU, then by `raybench.pace.pace_key`."""
+    inference: Mapping[str, Mapping[str, Inference]] = field(default_factory=dict)
+    """How fast models predict alone: by processor or GPU, then by `step_key`."""
 
 
 def step_key(trial: Trial) -> str:

@@ -1,11 +1,15 @@
 """What a trial costs alone: results and prices in, the same results with `standalone_cost_usd` out.
 
-    standalone cost (USD) = train_seconds x share x price per hour / 3600
+    standalone cost (USD) = standalone_seconds x device_share x price of the machine per hour / 3600
 
-The share is the GPU fraction where a GPU was used, and the share of the machine's cores otherwise. An
-unknown price, share or time gives an unknown cost (NaN), never 0: `device_minutes` stands in its place.
+The seconds are images processed over images per second measured alone, and the share is the part of the machine that
+the trial would have to itself then: whole GPUs, or its part of the cores. So neither packing, neighbours, cache hits
+nor the order of trials can change a cost. Where nothing was measured, `train_seconds` x the share that the trial held
+stands in: what it took in that run.
 
-Covered: prices given by hand, by instance type. Not covered: measured throughput, a table of prices, spend.
+An unknown price, share or time gives an unknown cost (NaN), never 0: `device_minutes` stands in its place.
+
+Covered: what training costs a trial. Not covered: what a run spent (`raybench.ledger`), prediction (`raybench.value`).
 """
 
 import math
@@ -23,15 +27,24 @@ def price_of(instance_type: object, price_per_hour_usd: Mapping[str, float]) -> 
     return float(price_per_hour_usd.get(instance_type, math.nan)) if isinstance(instance_type, str) else math.nan
 
 
-def device_share(results: pd.DataFrame) -> pd.Series:
-    """Part of the device each trial held, 0 to 1: `gpu_fraction` where it is above 0, else `cpu_share`."""
+def held_share(results: pd.DataFrame) -> pd.Series:
+    """Part of the machine that each trial held in its run, 0 to 1: of its GPUs, or of its cores where it used none."""
     gpu = _numbers(results, "gpu_fraction")
-    return gpu.where(gpu > 0, _numbers(results, "cpu_share"))
+    whole = _numbers(results, "device_share")
+    # device_share is of whole GPUs: a trial with a quarter of one held a quarter of that. Where it is unknown, as in
+    # results of other tools, the machine is taken to have one GPU.
+    of_gpus: pd.Series = (gpu / np.ceil(gpu.where(gpu > 0))) * whole.fillna(np.ceil(gpu))
+    return of_gpus.where(gpu > 0, _numbers(results, "cpu_share"))
 
 
 def device_minutes(results: pd.DataFrame) -> pd.Series:
-    """Minutes of a whole device that each trial took: `train_seconds` x share / 60. NaN where either is unknown."""
-    return _numbers(results, "train_seconds") * device_share(results) / SECONDS_PER_MINUTE
+    """Minutes of a whole machine that each trial takes alone, or took in its run where nothing was measured.
+
+    NaN where seconds or share are unknown.
+    """
+    alone = _numbers(results, "standalone_seconds") * _numbers(results, "device_share")
+    held = _numbers(results, "train_seconds") * held_share(results)
+    return alone.fillna(held) / SECONDS_PER_MINUTE
 
 
 def add_cost(results: pd.DataFrame, price_per_hour_usd: Mapping[str, float]) -> pd.DataFrame:
@@ -46,7 +59,7 @@ def add_cost(results: pd.DataFrame, price_per_hour_usd: Mapping[str, float]) -> 
     """
     types = results["instance_type"] if "instance_type" in results else pd.Series(None, results.index, dtype=object)
     prices = pd.Series([price_of(name, price_per_hour_usd) for name in types], results.index, dtype=float)
-    cost = _numbers(results, "train_seconds") * device_share(results) * prices / SECONDS_PER_HOUR
+    cost = device_minutes(results) * SECONDS_PER_MINUTE * prices / SECONDS_PER_HOUR
     return results.assign(standalone_cost_usd=cost)
 
 

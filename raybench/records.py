@@ -5,6 +5,7 @@ Plain frozen dataclasses without behaviour: what is trained (`Trial`), what one 
 data and weights (`Facts`). The columns of the Parquet files are the fields of these records.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -161,6 +162,28 @@ class Tuning:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """What a phase takes an image, in seconds, while nothing else runs on the device."""
+
+    train_seconds: float
+    """A training image, each epoch: preparing it, forward, backward and the optimizer's part of a step."""
+    val_seconds: float
+    """A val image, each epoch."""
+    feature_seconds: float = 0.0
+    """An image that a frozen backbone sees once; 0 where there is none, or each epoch computes it anew."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inference:
+    """How fast a model predicts, while nothing else runs on the device; images lie in memory."""
+
+    images_per_second: float
+    """In batches."""
+    latency_seconds: float
+    """Of one image."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Allocation:
     """What the scheduler gave to one trial, on the node where it runs."""
 
@@ -182,6 +205,12 @@ class Allocation:
     """Most that the node's cache folder may hold; None: what its disk holds."""
     tuning: Tuning | None = None
     """Of the trial's model; None: nothing was measured, so the usual choice for the device is taken."""
+    device_share: float | None = None
+    """Part of the node, 0 to 1, that the trial would have to itself alone: whole GPUs, or its part of the cores."""
+    paces: Mapping[str, Pace] = field(default_factory=dict)
+    """Of the trial's phases, by `raybench.pace.pace_key`; empty where nothing was measured."""
+    inference: Inference | None = None
+    """Of the trial's model; None where nothing was measured."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,6 +288,10 @@ class TrialResult:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     schema_version: int = SCHEMA_VERSION
+    standalone_seconds: float | None = None
+    """What `train_seconds` would be with nothing else on the device: images over images per second measured alone."""
+    device_share: float | None = None
+    """Part of the node that the trial would have to itself then: whole GPUs, or its part of the cores."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

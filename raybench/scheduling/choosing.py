@@ -9,12 +9,13 @@ measured now, on one machine of each kind. Whatever cannot be measured stays as 
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raybench.choices import Choices, Step, processor_name, step_key
 from raybench.errors import ExperimentError
 from raybench.events import Notice
-from raybench.records import ResourceRequest, Trial
+from raybench.pace import pace_keys
+from raybench.records import Pace, ResourceRequest, Trial
 from raybench.scheduling.meters import Origin
 from raybench.scheduling.resources import Node, Share, count_places, device_name, fit
 from raybench.scheduling.survey import MOST_ON_A_GPU, Survey, on_machine
@@ -31,7 +32,8 @@ class Settled:
 def unmeasured(request: ResourceRequest, machines: Sequence[Node], earlier: Choices) -> Settled:
     """Return what trials get where nothing is to be measured. Raises ExperimentError."""
     share = fit(request, machines)
-    return Settled(share=share, choices=_choices(share, None, earlier.steps))
+    chosen = _choices(share, None, earlier.steps)
+    return Settled(share=share, choices=replace(chosen, paces=earlier.paces, inference=earlier.inference))
 
 
 def settle(
@@ -65,6 +67,8 @@ def settle(
     for trial in trials:
         by_key.setdefault(step_key(trial), trial)
     steps = {name: dict(known) for name, known in earlier.steps.items()}
+    paces = {name: dict(known) for name, known in earlier.paces.items()}
+    inference = {name: dict(known) for name, known in earlier.inference.items()}
     measured_on = None
     for place, (name, machine) in enumerate(_kinds(machines, share).items()):
         known = steps.setdefault(name, {})
@@ -80,8 +84,14 @@ def settle(
                 measured_on = name if packed else None
                 share = packed or share
             known |= survey.steps(asked, threads=share.threads)
+            for key, group in _by_step(trials, paces.setdefault(name, {})).items():
+                solo = survey.solo(group, known, threads=share.threads)
+                if solo is not None:
+                    paces[name] |= solo.paces
+                    inference.setdefault(name, {})[key] = solo.inference
     tell(Notice(text=choice_text(share, machines, by_key.values(), steps), lasting=True))
-    return Settled(share=share, choices=_choices(share, measured_on, steps))
+    chosen = replace(_choices(share, measured_on, steps), paces=paces, inference=inference)
+    return Settled(share=share, choices=chosen)
 
 
 def choice_text(
@@ -105,6 +115,18 @@ def choice_text(
 def _ways(step: Step, trial: Trial) -> list[str]:
     bfloat16 = step.tuning.bfloat16 and trial.training.precision == "auto"
     return ["channels last"] * step.tuning.channels_last + ["bfloat16"] * bfloat16
+
+
+def _by_step(trials: Iterable[Trial], known: Mapping[str, Pace]) -> dict[str, list[Trial]]:
+    """Return trials whose phases stand for all phases without a known pace, by `step_key`."""
+    seen = set(known)
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        keys = set(pace_keys(trial))
+        if not keys <= seen:
+            seen |= keys
+            groups.setdefault(step_key(trial), []).append(trial)
+    return groups
 
 
 def _kinds(machines: Sequence[Node], share: Share) -> dict[str, Node]:

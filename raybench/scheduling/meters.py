@@ -20,7 +20,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raybench.choices import Step, step_key
+from raybench.choices import Solo, Step, step_key
 from raybench.records import Allocation, Trial, Tuning
 from raybench.scheduling.packing import affordable_batch, most_in_memory, next_number
 
@@ -45,6 +45,8 @@ class Bench(Protocol):
     def on_gpu(self) -> bool: ...  # noqa: D102 - see there
 
     def choose(self) -> Step: ...  # noqa: D102 - see there
+
+    def alone(self, tuning: Tuning, phases: Mapping[str, tuple[Trial, int]]) -> Solo: ...  # noqa: D102 - see there
 
     def warm_up(self, tuning: Tuning, batch_size: int) -> None: ...  # noqa: D102 - see there
 
@@ -101,6 +103,12 @@ class Meter:
     def choose(self, trial: Trial, allocation: Allocation) -> Step:
         """Return how the trial's steps are computed soonest."""
         return self._fresh(trial, allocation).choose()
+
+    def alone(
+        self, trial: Trial, allocation: Allocation, tuning: Tuning, phases: Mapping[str, tuple[Trial, int]]
+    ) -> Solo:
+        """Return what phases of trials with the trial's settings take alone."""
+        return self._fresh(trial, allocation).alone(tuning, phases)
 
     def warm_up(self, trial: Trial, allocation: Allocation, tuning: Tuning, batch_size: int) -> Memory:
         """Make the first steps, and return what they took."""
@@ -171,6 +179,16 @@ class Meters:
                 found[key] = error
             idle.append(meter)
         return found
+
+    def alone(
+        self, trial: Trial, allocation: Allocation, tuning: Tuning, phases: Mapping[str, tuple[Trial, int]]
+    ) -> Solo:
+        """Return what phases of trials with the trial's settings take alone. Raises MeasuringError."""
+        with self._whole():
+            meter = self._first(1)[0]
+            (solo,) = self._gather([meter.alone.remote(trial, allocation, tuning, phases)])
+        measured: Solo = solo
+        return measured
 
     def totals(
         self,

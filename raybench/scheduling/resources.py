@@ -72,6 +72,14 @@ def device_name(machine: Node, *, on_gpus: bool, processor: Callable[[], str]) -
     return machine.accelerator if on_gpus and machine.accelerator is not None else processor()
 
 
+def device_share(share: Share, machine: Node) -> float:
+    """Return the part of a machine, 0 to 1, that a trial of that share would have to itself if it ran alone.
+
+    A part of a GPU is bookkeeping, so alone it has the whole of it; on CPUs it has its part of the cores.
+    """
+    return math.ceil(share.gpu) / machine.gpus if share.gpu else share.cpu / machine.cpus
+
+
 def _node(said: Mapping[str, Any]) -> Node:
     resources: Mapping[str, float] = said["Resources"]
     kinds = [name.removeprefix(ACCELERATOR) for name in resources if name.startswith(ACCELERATOR)]

@@ -4,17 +4,18 @@ In: a machine, and trials by their kind of training step. Out: a `Step` of each 
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
 from typing import Any, Self, TypeVar
 
 import ray
 from pydantic import TypeAdapter, ValidationError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raybench.choices import About, Step, measured_by, recall, remember, step_key
+from raybench.choices import About, Solo, Step, measured_by, recall, remember, step_key
 from raybench.events import Notice
-from raybench.records import Allocation, Trial
+from raybench.pace import pace_keys
+from raybench.records import Allocation, Inference, Pace, Trial, Tuning
 from raybench.scheduling.meters import MeasuringError, Meters, Origin
 from raybench.scheduling.packing import best_number, next_number
 from raybench.scheduling.resources import Node
@@ -26,6 +27,8 @@ MOST_PROCESSES = 8
 Value = TypeVar("Value")
 _STEP = TypeAdapter(Step)
 _TOTALS = TypeAdapter(dict[int, float])
+_PACE = TypeAdapter(Pace)
+_INFERENCE = TypeAdapter(Inference)
 
 
 class Survey:
@@ -104,6 +107,39 @@ class Survey:
         self._on_machine(remember, about, _TOTALS.dump_python({**kept, **totals}))
         return best_number(totals)
 
+    def solo(self, trials: Iterable[Trial], steps: Mapping[str, Step], *, threads: int) -> Solo | None:
+        """Return what the phases of trials that share a `step_key` take alone with so many threads, and prediction.
+
+        None where that cannot be measured.
+        """
+        phases = {key: (trial, place) for trial in trials for place, key in enumerate(pace_keys(trial))}
+        trial = next(iter(phases.values()))[0]
+        step = steps.get(step_key(trial))
+        tuning = Tuning() if step is None else step.tuning
+        about = {key: self._about_solo(key, threads, tuning) for key in phases}
+        found = {key: pace for key in phases if (pace := self._recalled(about[key], _PACE)) is not None}
+        of_inference = self._about_solo(step_key(trial), threads, tuning)
+        inference = self._recalled(of_inference, _INFERENCE)
+        missing = {key: phase for key, phase in phases.items() if key not in found}
+        if inference is not None and not missing:
+            return Solo(paces=found, inference=inference)
+        self._tell(Notice(text=f"Measuring what {trial.model.name} takes alone"))
+        try:
+            solo = self._meters.alone(trial, replace(self._allocation(1), threads=threads), tuning, missing)
+        except MeasuringError as error:
+            self._tell(
+                Notice(
+                    text=f"{step_key(trial)}: what it takes alone could not be measured, so its cost stays unknown: "
+                    f"{error}",
+                    lasting=True,
+                )
+            )
+            return None
+        for key, pace in solo.paces.items():
+            self._on_machine(remember, about[key], _PACE.dump_python(pace))
+        self._on_machine(remember, of_inference, _INFERENCE.dump_python(solo.inference))
+        return Solo(paces={**found, **solo.paces}, inference=solo.inference)
+
     def _measure_steps(self, trials: list[Trial], threads: int) -> None:
         names = ", ".join(dict.fromkeys(trial.model.name for trial in trials))
         self._tell(Notice(text=f"Measuring how training is fastest: {names}"))
@@ -130,6 +166,9 @@ class Survey:
 
     def _about_step(self, key: str, threads: int) -> About:
         return {"what": "step", "on": self._name, "threads": threads, "step": key, **measured_by()}
+
+    def _about_solo(self, key: str, threads: int, tuning: Tuning) -> About:
+        return {**self._about_step(key, threads), **asdict(tuning), "what": "alone"}
 
     def _about_totals(self, key: str) -> About:
         machine = {"cores": self._machine.cpus, "gpus": self._gpus}

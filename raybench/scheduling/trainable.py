@@ -31,11 +31,12 @@ from ray.tune.result import DONE
 
 from raybench.choices import Step, processor_name, step_key
 from raybench.events import TrialEnded
-from raybench.records import Allocation, EpochRecord, Status, Trial, TrialResult
+from raybench.pace import pace_keys
+from raybench.records import Allocation, EpochRecord, Inference, Pace, Status, Trial, TrialResult
 from raybench.results import write_trial
 from raybench.scheduling.cluster import INSTANCE_LABEL
 from raybench.scheduling.decisions import find_desk
-from raybench.scheduling.resources import Share, device_name, node
+from raybench.scheduling.resources import Share, device_name, device_share, node
 from raybench.trials import first_row, from_json, to_json
 
 CLEANUP_SECONDS = 60
@@ -69,6 +70,10 @@ class Shared:
     share: Share
     steps: Mapping[str, Mapping[str, Step]]
     """How training steps are computed: by `device_name`, then by `step_key`; as is usual where there is none."""
+    paces: Mapping[str, Mapping[str, Pace]]
+    """What phases take alone: by `device_name`, then by `pace_key`."""
+    inference: Mapping[str, Mapping[str, Inference]]
+    """How fast models predict alone: by `device_name`, then by `step_key`."""
     price_per_hour_usd: Mapping[str, float]
     """Of a whole machine, by instance type."""
     cache_limit_bytes: int | None
@@ -209,6 +214,7 @@ def _allocation(shared: Shared, trial: Trial, *, retries: int) -> Allocation:
     instance_type: str | None = labels.get(INSTANCE_LABEL)
     device = device_name(here, on_gpus=shared.share.gpu > 0, processor=processor_name)
     step = shared.steps.get(device, {}).get(step_key(trial))
+    paces = shared.paces.get(device, {})
     return Allocation(
         cpu_share=shared.share.cpu / here.cpus,
         gpu_fraction=shared.share.gpu,
@@ -219,4 +225,7 @@ def _allocation(shared: Shared, trial: Trial, *, retries: int) -> Allocation:
         price_per_hour_usd=shared.price_per_hour_usd.get(instance_type or ""),
         cache_limit_bytes=shared.cache_limit_bytes,
         tuning=None if step is None else step.tuning,
+        device_share=device_share(shared.share, here),
+        paces={key: paces[key] for key in pace_keys(trial) if key in paces},
+        inference=shared.inference.get(device, {}).get(step_key(trial)),
     )

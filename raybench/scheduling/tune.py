@@ -182,6 +182,8 @@ def _run(
                 run_dir=run_dir,
                 share=settled.share,
                 steps={} if settings.bench is None else settled.choices.steps,
+                paces={} if settings.bench is None else settled.choices.paces,
+                inference={} if settings.bench is None else settled.choices.inference,
                 price_per_hour_usd=dict(settings.price_per_hour_usd),
                 cache_limit_bytes=settings.cache_limit_bytes,
                 desk=desk,

@@ -23,6 +23,7 @@ import torch
 
 from raybench.cache import cache_root
 from raybench.cost import add_cost
+from raybench.pace import epochs_of, seconds_alone
 from raybench.records import Allocation, DatasetSpec, EpochRecord, Status, Trial, TrialResult
 from raybench.results import Predictions, read_trial, write_trial
 from raybench.training.augment import crops
@@ -70,6 +71,7 @@ def run(
     with shared_first_phase(run_dir, trial, _conditions(allocation, device)) as first_phase:
         status = _train(training, checkpointer, first_phase, on_epoch)
     finished = training.finish()
+    inference = allocation.inference
     result = replace(
         _result(trial, training, finished, status=status),
         wall_seconds=time.perf_counter() - started,
@@ -82,6 +84,15 @@ def run(
         instance_type=allocation.instance_type,
         node=allocation.node or platform.node(),
         retries=allocation.retries,
+        standalone_seconds=seconds_alone(
+            trial,
+            epochs_of((epoch.phase for epoch in training.history), trial),
+            allocation.paces,
+            val_images=len(images.val),
+        ),
+        device_share=allocation.device_share,
+        inference_images_per_second=None if inference is None else inference.images_per_second,
+        inference_latency_seconds=None if inference is None else inference.latency_seconds,
     )
     result = replace(result, standalone_cost_usd=_cost_usd(result, allocation.price_per_hour_usd))
     save_trial(run_dir, trial, training.network, classes=images.classes, learned=finished.weights)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -61,6 +61,20 @@ class FeatureSource:
     def all(self) -> Tensor:
         """Return the features at all places, in order, on the device."""
         return (self.rows if self.positions is None else self.rows[self.positions]).to(self.device)
+
+
+class Features(Protocol):
+    """What a phase that trains the head alone asks of the features of its backbone; see `FrozenFeatures`."""
+
+    @property
+    def backbone(self) -> Backbone: ...  # noqa: D102 - see there
+
+    @property
+    def seconds_per_image(self) -> float: ...  # noqa: D102 - see there
+
+    def fill(self, wanted: Mapping[str, Positions | None]) -> None: ...  # noqa: D102 - see there
+
+    def source(self, split: str, positions: Positions | None = None) -> FeatureSource: ...  # noqa: D102 - see there
 
 
 class FrozenFeatures:

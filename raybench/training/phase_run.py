@@ -18,7 +18,7 @@ from torch.nn import functional
 from raybench.records import Phase
 from raybench.training.batches import Preparation, TrainingImages, forward_all, training_images, training_order
 from raybench.training.data import ImageSplit
-from raybench.training.features import FeatureSource, FrozenFeatures
+from raybench.training.features import Features, FeatureSource
 from raybench.training.freezing import freeze, set_training_mode
 from raybench.training.network import Network
 from raybench.training.optimization import build_optimizer, load_optimizer
@@ -64,7 +64,7 @@ class PhaseRun:
 
     """
 
-    def __init__(self, network: Network, phase: Phase, task: Task, features: FrozenFeatures | None = None) -> None:
+    def __init__(self, network: Network, phase: Phase, task: Task, features: Features | None = None) -> None:
         self._network = network
         self._phase = phase
         self._task = task
@@ -151,7 +151,7 @@ class PhaseRun:
                     seen = images if self._backbone is None else self._backbone(images)
                 yield seen
 
-    def _read(self, features: FrozenFeatures) -> None:
+    def _read(self, features: Features) -> None:
         """Have the features of all images that no augmentation changes."""
         task = self._task
         if self._images is None:

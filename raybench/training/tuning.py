@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raybench.choices import Step
+from raybench.choices import Solo, Step
 from raybench.records import Allocation, Trial, Tuning
+from raybench.training.alone import Alone
 from raybench.training.batches import evaluation_batch
 from raybench.training.loop import usual_tuning
 from raybench.training.memory import PeakMemory
@@ -143,13 +144,14 @@ class Bench:
         self._allocation = allocation
         self._device = prepare_process(trial, allocation)
         self._memory = PeakMemory(self._device)
-        self._module = build_network(
+        self._network = build_network(
             trial.model,
             "as-built" if trial.weights == "as-built" else "random",
             num_classes=CLASSES,
             image_size=trial.dataset.image_size,
             seed=0,
-        ).module.to(self._device)
+        )
+        self._module = self._network.module.to(self._device)
         self._full_batch = max(trial.training.batch_size, SMALLEST_BATCH)
         self._ready: _Ready | None = None
 
@@ -200,6 +202,13 @@ class Bench:
             count += 1
         return count * self._ready.batch_size / (time.perf_counter() - started)
 
+    def alone(self, tuning: Tuning, phases: Mapping[str, tuple[Trial, int]]) -> Solo:
+        """Return what phases of trials with these settings, by any key, take alone, and prediction."""
+        self._module.to(memory_format=_layout(tuning))
+        clock = Alone(network=self._network, trial=self._trial, tuning=tuning, batch_size=self._affordable_batch())
+        inference = clock.inference()
+        return Solo(paces={key: clock.pace(*phase) for key, phase in phases.items()}, inference=inference)
+
     def peak_bytes(self) -> int:
         """Return the most memory that this process took so far, or its part of what is taken of the GPU now.
 
@@ -219,11 +228,11 @@ class Bench:
     def close(self) -> None:
         """Leave the process without the model."""
         self._ready = None
-        del self._module
+        del self._module, self._network
         release_memory()
 
     def _step(self, make: _MakeStep, module: nn.Module, tuning: Tuning, batch_size: int) -> Callable[[], None]:
-        layout = torch.channels_last if tuning.channels_last else torch.contiguous_format
+        layout = _layout(tuning)
         module.to(memory_format=layout)
         side = self._trial.dataset.image_size
         images = torch.randn(batch_size, 3, side, side, device=self._device).contiguous(memory_format=layout)
@@ -288,6 +297,10 @@ class Bench:
     def _synchronise(self) -> None:
         if self.on_gpu:
             torch.cuda.synchronize(self._device)
+
+
+def _layout(tuning: Tuning) -> torch.memory_format:
+    return torch.channels_last if tuning.channels_last else torch.contiguous_format
 
 
 def _compare(

@@ -7,12 +7,13 @@ import json
 import os
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raybench.choices import Step
-from raybench.records import Allocation, Trial, Tuning
+from raybench.choices import Solo, Step
+from raybench.records import Allocation, Inference, Pace, Trial, Tuning
 
 BENCH = f"{__name__}:Bench"
 
@@ -57,6 +58,13 @@ class Bench:
         return Step(
             tuning=Tuning(channels_last=self._model in self._figures.channels_last),
             images_per_second=self._figures.images_per_second.get(self._model, 100.0),
+        )
+
+    def alone(self, tuning: Tuning, phases: Mapping[str, tuple[Trial, int]]) -> Solo:
+        self._note("alone", tuning=asdict(tuning), phases=list(phases))
+        pace = Pace(train_seconds=0.01, val_seconds=0.002)
+        return Solo(
+            paces=dict.fromkeys(phases, pace), inference=Inference(images_per_second=1000.0, latency_seconds=0.005)
         )
 
     def warm_up(self, tuning: Tuning, batch_size: int) -> None:
