@@ -5,6 +5,7 @@ The pipeline, one module a noun:
     experiment.py   a YAML file                      -> Experiment
     training/       data, models, weights exist      -> Facts (preflight)
     trials.py       Experiment + Facts               -> Trials, each with an id that says what it is
+    rate_search.py  learning_rate: auto              -> rates, the best of a few short tries each
     scheduling/     Trials on Ray Tune, ASHA         -> one training each, stopped early where hopeless
     training/       a Trial                          -> epochs, then its score on the test split
     results.py      rows, epochs, predictions        -> Parquet
@@ -22,9 +23,9 @@ For notebooks:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from raybench.api import Run, load_history, load_predictions, load_results, rank, resume, run
+    from raybench.api import Run, load_history, load_predictions, load_results, load_search, rank, resume, run
 
-__all__ = ["Run", "load_history", "load_predictions", "load_results", "rank", "resume", "run"]
+__all__ = ["Run", "load_history", "load_predictions", "load_results", "load_search", "rank", "resume", "run"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever is exported

@@ -14,7 +14,17 @@ from raybench.results import load_history as history_of
 from raybench.results import load_predictions as predictions_of
 from raybench.runner import Run, open_run, resume, run
 
-__all__ = ["Run", "load_history", "load_predictions", "load_results", "rank", "rank_source", "resume", "run"]
+__all__ = [
+    "Run",
+    "load_history",
+    "load_predictions",
+    "load_results",
+    "load_search",
+    "rank",
+    "rank_source",
+    "resume",
+    "run",
+]
 
 
 def load_results(run_dir: str | Path) -> pd.DataFrame:
@@ -35,6 +45,16 @@ def load_history(run_dir: str | Path) -> pd.DataFrame:
 def load_predictions(run_dir: str | Path) -> pd.DataFrame:
     """Return one row a trial and test image; see `load_results` for which trials, and for the errors."""
     return predictions_of(run_dir, only=_trial_ids(run_dir))
+
+
+def load_search(run_dir: str | Path) -> pd.DataFrame:
+    """Return one row a configuration and learning rate tried, where the experiment says `learning_rate: auto`.
+
+    The columns are those of `raybench.tries.search_table`: the configuration, `factor` of the default rate,
+    `learning_rates` of the phases, `outcome`, `val_loss`, `chosen`, `at_edge`, seconds and cost. No rows where all
+    rates were fixed. Raises as `load_results`.
+    """
+    return open_run(run_dir).search()
 
 
 def _trial_ids(run_dir: str | Path) -> set[str]:

@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from raybench import accepted
 from raybench.errors import ExperimentError
+from raybench.learning_rates import FEWEST_VALUES, MOST_VALUES, SearchBudget
 from raybench.records import AshaSettings, ResourceRequest
 from raybench.strategies import AUGMENT_SUFFIX, BUILT_IN, base_name
 from raybench.yaml_input import apply_override, describe, read_yaml
@@ -23,6 +25,7 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Policy = Literal["none", "default", "no-flip", "flip", "trivialaugment", "randaugment"]
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["none", "step", "cosine"]
+Rate = Literal["auto"] | float
 GroupColumn = Literal["dataset", "train_size", "seed", "model", "weights", "strategy"]
 
 MINIMUM_REDUCTION = 2
@@ -43,42 +46,6 @@ def _unique(values: Sequence[Any], what: str) -> None:
         raise ValueError(f"{repeated!r} is there twice; each {what} stands once")
 
 
-def _train_size(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
-    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
-        return value
-    raise ValueError(f"{value!r} is not accepted; give a whole number above 0, or all")
-
-
-def _gpu(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
-    if value == "auto":
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise ValueError(f"{value!r} is not accepted; give auto, a fraction such as 0.25, or a whole number of GPUs")
-    if value > 1 and value != int(value):
-        raise ValueError(f"{value!r} is not accepted; a fraction is below 1, and more than one GPU is a whole number")
-    return value
-
-
-def _cpu(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
-    if value == "auto":
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ValueError(f"{value!r} is not accepted; give auto, or a number of cores above 0")
-    return value
-
-
-def _train(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
-    if value in ("head", "all") or (isinstance(value, list) and value and all(isinstance(name, str) for name in value)):
-        return value
-    raise ValueError(f"{value!r} is not accepted; give head, all or a list of module names, such as [layer4]")
-
-
-def _augment(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
-    if isinstance(value, bool) or value in get_args(Policy):
-        return value
-    raise ValueError(f"{value!r} is not accepted; give true, false or one of {', '.join(get_args(Policy))}")
-
-
 def _named(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
     return {"name": value} if isinstance(value, str) else value
 
@@ -94,7 +61,7 @@ class DatasetConfig(_Part):
     """Folder that the source reads from."""
     image_size: int = Field(default=224, strict=True, ge=8, le=2048)
     """Side of the square images that models see, in pixels."""
-    train_sizes: list[Annotated[int | str, BeforeValidator(_train_size)]] = Field(default=["all"], min_length=1)
+    train_sizes: list[Annotated[int | str, BeforeValidator(accepted.train_size)]] = Field(default=["all"], min_length=1)
     """Numbers of training images, or all."""
     augmentation: Policy = "default"
     """What +augment means on this dataset."""
@@ -121,7 +88,7 @@ class ModelConfig(_Part):
 
 class _PhaseKeys(_Part):
     optimizer: Optimizer | None = None
-    learning_rate: PositiveFloat | None = None
+    learning_rate: Annotated[Rate | None, BeforeValidator(accepted.learning_rate)] = None
     weight_decay: NonNegativeFloat | None = None
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     schedule: Schedule | None = None
@@ -135,7 +102,7 @@ class _PhaseKeys(_Part):
 class PhaseConfig(_PhaseKeys):
     """One stage of a strategy; keys that are absent come from `training`."""
 
-    train: Annotated[Literal["head", "all"] | list[str], BeforeValidator(_train)]
+    train: Annotated[Literal["head", "all"] | list[str], BeforeValidator(accepted.train)]
     """head, all, or a list of dotted module names (the head learns with them)."""
 
 
@@ -143,9 +110,18 @@ class StrategyConfig(_Part):
     """A strategy by name, or spelled out as phases."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(\+augment)?$", max_length=100)]
-    augment: Annotated[bool | Policy, BeforeValidator(_augment)] = False
+    augment: Annotated[bool | Policy, BeforeValidator(accepted.augment)] = False
     """true: the dataset's policy; or a policy by name."""
     phases: list[PhaseConfig] | None = Field(default=None, min_length=1)
+
+
+class LearningRateSearchConfig(_Part):
+    """What `learning_rate: auto` spends on each configuration; the same for all."""
+
+    values: Annotated[int, Field(strict=True, ge=FEWEST_VALUES, le=MOST_VALUES)] = 5
+    """Learning rates that are tried: 0.1, 0.3, 1, 3 and 10 times the default."""
+    epochs: Count | None = None
+    """Of each phase of a try, at most the phase's own; default: 20 % of those, at least 5."""
 
 
 class TrainingConfig(_PhaseKeys):
@@ -157,7 +133,9 @@ class TrainingConfig(_PhaseKeys):
     """Epochs without a better val loss after which a phase ends; default: 15 % of its epochs, at least 1."""
     batch_size: Count = 32
     optimizer: Optimizer = "adam"
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: Annotated[Rate, BeforeValidator(accepted.learning_rate)] = 1e-3
+    """A number, or auto: chosen for each configuration by a search of its own."""
+    learning_rate_search: LearningRateSearchConfig = LearningRateSearchConfig()
     weight_decay: NonNegativeFloat = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of sgd."""
@@ -207,9 +185,9 @@ class SchedulerConfig(_Part):
 class ResourcesConfig(_Part):
     """What each trial asks for."""
 
-    gpu: Annotated[float | Literal["auto"], BeforeValidator(_gpu)] = "auto"
+    gpu: Annotated[float | Literal["auto"], BeforeValidator(accepted.gpu)] = "auto"
     """GPUs of a trial: auto, a fraction of one such as 0.25, or a whole number."""
-    cpu: Annotated[float | Literal["auto"], BeforeValidator(_cpu)] = "auto"
+    cpu: Annotated[float | Literal["auto"], BeforeValidator(accepted.cpu)] = "auto"
     """CPU cores of a trial: auto, or a number."""
     measure: bool = True
     """Measure before the first trial what auto means, and how each model's steps are computed soonest; false: auto
@@ -284,6 +262,11 @@ class Experiment(_Part):
                     f"each also with {AUGMENT_SUFFIX}, or spell out its phases"
                 )
         return self
+
+    def search_budget(self) -> SearchBudget:
+        """Return what the search for a learning rate may spend on each configuration."""
+        search = self.training.learning_rate_search
+        return SearchBudget(values=search.values, epochs=search.epochs)
 
     def asha_settings(self) -> AshaSettings | None:
         """Return the settings of ASHA, or None under `scheduler: none`."""

@@ -20,6 +20,7 @@ from raybench.manifest import MANIFEST, read_manifest
 from raybench.outcomes import Outcome
 from raybench.ranking import ABSENT, HIGHER_IS_BETTER, RANK_COLUMNS
 from raybench.results import RESULTS_SCHEMA, load_outcomes, load_results, match_trials
+from raybench.tries import charge_search
 
 METRIC_WORDS = frozenset(
     {
@@ -192,7 +193,9 @@ def _load_directory(path: Path) -> Source:
     return Source(
         kind=Kind.RUN,
         name=name,
-        results=match_trials(load_results(path, ids, RUN_COLUMNS), trials),
+        results=charge_search(
+            match_trials(load_results(path, ids, RUN_COLUMNS), trials), path, manifest.experiment, manifest.facts
+        ),
         notes=(),
         outcomes=load_outcomes(path, ids),
         test_images={dataset.name: dataset.test_images for dataset in datasets if dataset.test_images is not None},

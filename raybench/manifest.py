@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,7 @@ PACKAGES = ("raybench", "torch", "torchvision", "ray", "numpy", "pandas", "pyarr
 
 _FACTS = TypeAdapter(Facts)
 _CHOICES = TypeAdapter(Choices)
+_RATES = TypeAdapter(dict[str, float])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +48,8 @@ class Manifest:
     """ISO 8601, UTC: when the run directory was made."""
     chosen: Choices
     """What was measured or chosen, such as threads a trial."""
+    rates: Mapping[str, float]
+    """What was chosen where the experiment says `learning_rate: auto`: factors of default rates, by search id."""
 
     def trials(self) -> list[Trial]:
         """Return the experiment's trials, as they were expanded when it last ran.
@@ -55,7 +59,7 @@ class Manifest:
 
         """
         try:
-            return expand(self.experiment, self.facts)
+            return expand(self.experiment, self.facts, self.rates)
         except KeyError as error:
             unknown = f"knows nothing of {error.args[0]!r}, which {EXPERIMENT} beside it names"
         except ExperimentError as error:
@@ -65,8 +69,10 @@ class Manifest:
         )
 
 
-def write_manifest(run_dir: Path, experiment: Experiment, facts: Facts, chosen: Choices) -> None:
-    """Write `experiment.yaml` and `manifest.json` of a run; the date of an earlier manifest is kept."""
+def write_manifest(
+    run_dir: Path, experiment: Experiment, facts: Facts, chosen: Choices, rates: Mapping[str, float] | None = None
+) -> None:
+    """Write `experiment.yaml` and `manifest.json` of a run; an earlier manifest's date and learning rates are kept."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     path = run_dir / MANIFEST
     created_at = json.loads(path.read_text())["created_at"] if path.exists() else now
@@ -85,6 +91,7 @@ def write_manifest(run_dir: Path, experiment: Experiment, facts: Facts, chosen: 
         },
         "git_commit": _git_commit(),
         "chosen": _CHOICES.dump_python(chosen, mode="json"),
+        "learning_rates": {**rates_before(run_dir), **(rates or {})},
         "facts": _FACTS.dump_python(facts, mode="json"),
     }
     text = yaml.safe_dump(_plain(experiment), sort_keys=False, allow_unicode=True)
@@ -106,6 +113,7 @@ def read_manifest(run_dir: Path) -> Manifest:
             facts=_FACTS.validate_python(data["facts"]),
             created_at=data["created_at"],
             chosen=_CHOICES.validate_python(data["chosen"]),
+            rates=_RATES.validate_python(data.get("learning_rates", {})),
         )
     except FileNotFoundError:
         raise RunError(f"{run_dir}: is no run directory: it has no {MANIFEST}") from None
@@ -121,6 +129,14 @@ def chosen_before(run_dir: Path) -> Choices:
         return _CHOICES.validate_python(json.loads((run_dir / MANIFEST).read_text(encoding="utf-8"))["chosen"])
     except (OSError, ValueError, KeyError, TypeError):
         return Choices()
+
+
+def rates_before(run_dir: Path) -> dict[str, float]:
+    """Return the learning rates that earlier runs on this directory chose: factors of default rates, by search id."""
+    try:
+        return _RATES.validate_python(json.loads((run_dir / MANIFEST).read_text(encoding="utf-8"))["learning_rates"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def check_belongs(run_dir: Path, experiment: Experiment) -> None:

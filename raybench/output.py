@@ -19,17 +19,19 @@ from raybench.doctor import can_run_quickstart, diagnose, render
 from raybench.errors import InputError
 from raybench.eviction import clear, parse_age
 from raybench.experiment import load_experiment
-from raybench.foreign import Kind, load_sources
-from raybench.manifest import check_belongs
+from raybench.foreign import load_sources
+from raybench.manifest import MANIFEST, check_belongs
 from raybench.plan import make_plan
 from raybench.records import ModelSpec, Status
 from raybench.report.advice import notes, sentence
 from raybench.report.cache_views import cache_notes, cache_table, cleared_lines
+from raybench.report.search_views import rate_sentences, search_view
 from raybench.report.tables import FORMATS, epochs_table, markdown_text, ranking_tables
 from raybench.report.views import TRIAL_COLUMNS, models_table, plan_view, predictions_table, trials_table
 from raybench.results import load_history, read_trial
 from raybench.runner import RUNS, Run, find_trial, open_run, preflight_with_status
 from raybench.trials import describe
+from raybench.tries import RateOrigins, rate_origins
 
 DONE, SOME_FAILED, INTERRUPTED = 0, 1, 130
 FORMAT_OF_ENDING = {".csv": "csv", ".json": "json", ".md": "markdown"}
@@ -50,7 +52,7 @@ def print_run(run: Run) -> int:
     ranking = rank_source(source)
     if len(ranking):
         out.print()
-        _print_ranking(out, ranking, untuned=True)
+        _print_ranking(out, ranking, rates=_rates([run.run_dir]))
     failed = int((source.results["status"] == Status.FAILED).sum())
     if failed:
         out.print(Text(f"{failed} of {len(run.trials)} trials failed; their errors: raybench show {run.run_dir}"))
@@ -60,11 +62,11 @@ def print_run(run: Run) -> int:
     return INTERRUPTED if run.interrupted else SOME_FAILED if failed else DONE
 
 
-def _print_ranking(out: Console, ranking: pd.DataFrame, *, untuned: bool, remarks: Sequence[str] = ()) -> None:
+def _print_ranking(out: Console, ranking: pd.DataFrame, *, rates: Sequence[str], remarks: Sequence[str] = ()) -> None:
     out.print(ranking_tables(ranking, width=out.width))
     for line in _sentences(ranking):
         out.print(Text(line))
-    for line in _remarks(ranking, untuned=untuned, remarks=remarks):
+    for line in _remarks(ranking, rates=rates, remarks=remarks):
         out.print(Text(line, style="dim"))
 
 
@@ -73,12 +75,21 @@ def _sentences(ranking: pd.DataFrame) -> list[str]:
     return [sentence(group) for _, group in ranking.groupby(["dataset", "train_size"], dropna=False, sort=False)]
 
 
-def _remarks(ranking: pd.DataFrame, *, untuned: bool, remarks: Sequence[str]) -> list[str]:
+def _remarks(ranking: pd.DataFrame, *, rates: Sequence[str], remarks: Sequence[str]) -> list[str]:
     """Return what a reader must know of the whole ranking."""
-    said = [*remarks, *notes(ranking)]
-    if untuned:
-        said.append("Untuned: learning rates were fixed by hand, so this compares recipes, not what each could reach.")
-    return said
+    return [*remarks, *notes(ranking), *rates]
+
+
+def _rates(sources: Sequence[Path]) -> list[str]:
+    """Return where the learning rates of runs come from; other sources do not tell."""
+    origins: dict[str, RateOrigins | None] = {}
+    for path in sources:
+        if (path / MANIFEST).exists():
+            run = open_run(path)
+            origins[path.resolve().name] = rate_origins(path, run.experiment, run.facts, run.rates)
+        elif path.is_dir():
+            origins[path.resolve().name] = None
+    return rate_sentences(origins)
 
 
 def print_ranking(sources: Sequence[Path], *, by: str | None, output_format: str | None, output: Path | None) -> None:
@@ -88,19 +99,19 @@ def print_ranking(sources: Sequence[Path], *, by: str | None, output_format: str
     """
     source = load_sources(sources)
     ranking = rank_source(source, by=by)
-    untuned = source.kind is Kind.RUN
+    rates = _rates(sources)
     chosen = output_format or (FORMAT_OF_ENDING.get(output.suffix, "table") if output else "table")
     if chosen == "table" and output is None:
-        _print_ranking(console(), ranking, untuned=untuned, remarks=source.notes)
+        _print_ranking(console(), ranking, rates=rates, remarks=source.notes)
         return
     if chosen == "table":
         file = io.StringIO()
-        _print_ranking(Console(file=file, width=PLAIN_WIDTH), ranking, untuned=untuned, remarks=source.notes)
+        _print_ranking(Console(file=file, width=PLAIN_WIDTH), ranking, rates=rates, remarks=source.notes)
         text = file.getvalue()
     else:
         text = FORMATS[chosen](ranking)
     if chosen == "markdown":
-        said = [*_sentences(ranking), *_remarks(ranking, untuned=untuned, remarks=source.notes)]
+        said = [*_sentences(ranking), *_remarks(ranking, rates=rates, remarks=source.notes)]
         text += "\n" + "".join(f"- {markdown_text(line)}\n" for line in said)
     if output is None:
         sys.stdout.write(text)
@@ -127,8 +138,13 @@ def print_plan(file: Path, run_dir: Path | None, overrides: Sequence[str]) -> No
 
 
 def print_trials(run_dir: Path) -> None:
-    """Print a run's trials."""
-    console().print(trials_table(open_run(run_dir).results(TRIAL_COLUMNS)))
+    """Print a run's trials, and how their learning rates were chosen."""
+    run, out = open_run(run_dir), console()
+    out.print(trials_table(run.results(TRIAL_COLUMNS)))
+    search = run.search()
+    if len(search):
+        out.print()
+        out.print(search_view(search))
 
 
 def print_trial(run_dir: Path, trial_id: str) -> None:

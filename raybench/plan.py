@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raybench.experiment import Experiment
-from raybench.manifest import MANIFEST
+from raybench.manifest import MANIFEST, rates_before
 from raybench.records import DatasetFacts, Facts, ResourceRequest, Status, Trial
 from raybench.results import finished_trial_ids
 from raybench.stats import detectable_gap
 from raybench.trials import expand, group_of
+from raybench.tries import SearchPlan, plan_search
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,11 +43,14 @@ class Plan:
     datasets: tuple[DatasetPlan, ...]
     most_epochs: int
     """Epochs of all trials that are not done, where nothing ends early."""
+    search: SearchPlan | None
+    """What choosing learning rates takes before the trials; None where all of them are fixed."""
 
 
 def make_plan(experiment: Experiment, facts: Facts, run_dir: Path) -> Plan:
     """Return what running the experiment on this run directory would do."""
-    trials = expand(experiment, facts)
+    rates = rates_before(run_dir)
+    trials = expand(experiment, facts, rates)
     statuses = finished_trial_ids(run_dir) if (run_dir / MANIFEST).exists() else {}
     asha = experiment.asha_settings()
     configurations = {
@@ -62,6 +66,7 @@ def make_plan(experiment: Experiment, facts: Facts, run_dir: Path) -> Plan:
         request=experiment.resource_request(),
         datasets=tuple(_dataset_plan(dataset, trials) for dataset in facts.datasets.values()),
         most_epochs=sum(trial.epochs for trial in trials if trial.trial_id not in statuses),
+        search=plan_search(experiment, facts, run_dir, rates),
     )
 
 

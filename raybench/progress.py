@@ -19,7 +19,9 @@ from rich.text import Text
 from raybench.board import Board, Leader, Running, configuration_text
 from raybench.events import Event, Notice, TrialEnded
 from raybench.formats import SECONDS_PER_HOUR, SECONDS_PER_MINUTE, duration_text
+from raybench.learning_rates import TUNING_SEED
 from raybench.records import Status, Trial
+from raybench.trials import seed_text
 
 ROWS_BESIDE_TABLES = 8
 """Lines of the live display that are neither running trials nor leaders: titles, headers, the summary."""
@@ -59,10 +61,15 @@ def summary(board: Board, now: datetime) -> Text:
     return Text(" · ".join(parts))
 
 
-def render(board: Board, now: datetime, *, rows: int) -> RenderableType:
-    """Return the live display; `rows` is the height that both tables share."""
+def render(board: Board, now: datetime, *, rows: int, stage: str | None = None) -> RenderableType:
+    """Return the live display; `rows` is the height that both tables share.
+
+    `stage` names what comes before the trials, such as a search: nobody leads there.
+    """
     if not board.running and (board.notice or not board.ended):
         return Group(Text(board.notice or "Starting Ray and its workers"), summary(board, now))
+    if stage is not None:
+        return Group(_running_table(list(board.running.values()), rows, title=stage), summary(board, now))
     leaders = board.leaders()
     for_leaders = min(len(leaders), max(rows // 2, FEWEST_ROWS))
     for_running = max(rows - for_leaders, FEWEST_ROWS)
@@ -80,11 +87,12 @@ def _table(title: str, hidden: int) -> Table:
     )
 
 
-def _running_table(running: Sequence[Running], rows: int) -> Table:
-    table = _table("Running", max(len(running) - rows, 0))
+def _running_table(running: Sequence[Running], rows: int, *, title: str = "Running") -> Table:
+    table = _table(title, max(len(running) - rows, 0))
     table.add_column("model, weights, strategy", no_wrap=True, overflow="ellipsis", ratio=3)
     table.add_column("dataset", no_wrap=True, overflow="ellipsis", ratio=1)
-    for column in ("size", "seed", "phase", "epoch", "val loss"):
+    of_trials = any(entry.trial.seed != TUNING_SEED for entry in running)
+    for column in ("size", "seed" if of_trials else "learning rate", "phase", "epoch", "val loss"):
         table.add_column(column, justify="right", no_wrap=True)
     for entry in running[:rows]:
         trial, last = entry.trial, entry.last
@@ -92,7 +100,7 @@ def _running_table(running: Sequence[Running], rows: int) -> Table:
             Text(configuration_text(trial)),
             Text(trial.dataset.name),
             str(trial.train_size),
-            str(trial.seed),
+            seed_text(trial).removeprefix("seed ").removeprefix("learning rate "),
             f"{last.phase if last else 1}/{len(trial.strategy.phases)}",
             f"{last.epoch if last else 0}/{trial.epochs}",
             f"{last.val_loss:.4f}" if last else "",
@@ -126,7 +134,7 @@ def ended_line(board: Board, event: TrialEnded, running: Running | None) -> str:
     trial, width = board.trials[event.trial_id], len(str(len(board.trials)))
     head = (
         f"[{len(board.ended):>{width}}/{len(board.trials)}] {configuration_text(trial)} · "
-        f"{trial.dataset.name} {trial.train_size} · seed {trial.seed}: "
+        f"{trial.dataset.name} {trial.train_size} · {seed_text(trial)}: "
     )
     if event.status is Status.FAILED:
         return head + f"failed: {(event.error or 'no error was kept').strip().splitlines()[-1]}"
@@ -146,6 +154,7 @@ class Progress:
         run_trials(unfinished, on_event=progress, ...)
 
     `trials` are all of the run's; `earlier` are the endings of those that were done before. `quiet` shows nothing.
+    `stage` names what comes before the trials; then `trials` are those of that stage.
     """
 
     def __init__(
@@ -155,9 +164,11 @@ class Progress:
         *,
         earlier: Iterable[TrialEnded] = (),
         quiet: bool = False,
+        stage: str | None = None,
         now: Callable[[], datetime] = local_now,
     ) -> None:
         self._console = console
+        self._stage = stage
         self._quiet = quiet
         self._now = now
         self._lock = RLock()  # the live display is drawn by a thread of its own
@@ -212,4 +223,4 @@ class Progress:
 
     def _render(self) -> RenderableType:
         with self._lock:
-            return render(self.board, self._now(), rows=self._console.height - ROWS_BESIDE_TABLES)
+            return render(self.board, self._now(), rows=self._console.height - ROWS_BESIDE_TABLES, stage=self._stage)

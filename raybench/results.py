@@ -114,6 +114,12 @@ def write_trial(
             pq.write_table(table, temporary)
 
 
+def remove_trial(run_dir: str | Path, trial_id: str) -> None:
+    """Remove what `write_trial` stored; the results row goes first, as it came last."""
+    for folder in ("results", "history", "predictions"):
+        _file(Path(run_dir), folder, trial_id).unlink(missing_ok=True)
+
+
 def read_trial(run_dir: str | Path, trial_id: str) -> TrialResult | None:
     """The row of one trial, or None where it has none that can be read whole."""
     try:

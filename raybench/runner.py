@@ -8,7 +8,7 @@ is on disk before the next one starts.
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,6 @@ from raybench.events import TrialEnded
 from raybench.experiment import Experiment, load_experiment
 from raybench.manifest import (
     EXPERIMENT,
-    MANIFEST,
     Manifest,
     check_belongs,
     chosen_before,
@@ -31,9 +30,11 @@ from raybench.manifest import (
     write_manifest,
 )
 from raybench.progress import Progress
+from raybench.rate_search import search_rates, settle_undecided
 from raybench.records import Facts, Status, Trial
 from raybench.results import RESULTS_ORDER, finished_trial_ids, load_results, match_trials
-from raybench.trials import expand, starting_order
+from raybench.trials import expand, is_undecided, searches_of, starting_order
+from raybench.tries import charge_search, search_table
 
 if TYPE_CHECKING:
     from raybench.scheduling.tune import Settings
@@ -51,13 +52,23 @@ class Run:
     experiment: Experiment
     facts: Facts
     trials: tuple[Trial, ...]
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """What was chosen where the experiment says `learning_rate: auto`: factors of default rates, by search id."""
     interrupted: bool = False
     """Whether Ctrl-C ended it before the last trial."""
 
     def results(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return one row a trial of the experiment, unfinished ones included, with all columns or those asked for."""
+        """Return one row a trial of the experiment, unfinished ones included, with all columns or those asked for.
+
+        All of them are those of the results and, where learning rates were searched, what that took.
+        """
         ids = {trial.trial_id for trial in self.trials}
-        return match_trials(load_results(self.run_dir, only=ids, columns=columns), self.trials)
+        results = match_trials(load_results(self.run_dir, only=ids, columns=columns), self.trials)
+        return results if columns else charge_search(results, self.run_dir, self.experiment, self.facts)
+
+    def search(self) -> pd.DataFrame:
+        """Return one row a configuration and learning rate tried; see `raybench.tries.search_table` for the columns."""
+        return search_table(self.run_dir, searches_of(self.experiment, self.facts), self.rates)
 
     @property
     def failed(self) -> int:
@@ -132,6 +143,7 @@ def open_run(run_dir: str | Path) -> Run:
         experiment=manifest.experiment,
         facts=manifest.facts,
         trials=tuple(manifest.trials()),
+        rates=manifest.rates,
     )
 
 
@@ -188,36 +200,55 @@ def _conduct(
     _check_writable(directory)
     console = Console(quiet=quiet)
     facts = preflight_with_status(experiment, label, console)
-    trials = expand(experiment, facts)
     started = False
 
-    def start(choices: Choices) -> None:
+    def start(choices: Choices, rates: Mapping[str, float]) -> None:
         nonlocal started
         started = True
         try:
-            write_manifest(directory, experiment, facts, choices)
+            write_manifest(directory, experiment, facts, choices, rates)
         except OSError as error:
             raise RunError(f"{directory}: cannot be written to: {error}; give another --run-dir") from None
 
-    statuses = finished_trial_ids(directory) if (directory / MANIFEST).exists() else {}
+    found = search_rates(
+        experiment,
+        facts,
+        run_dir=directory,
+        settings=settings,
+        console=console,
+        quiet=quiet,
+        retry_failed=retry_failed,
+        on_start=start,
+    )
+    trials = expand(experiment, facts, found.rates)
+    run = Run(run_dir=directory, experiment=experiment, facts=facts, trials=tuple(trials), rates=found.rates)
+    if started:
+        start(chosen_before(directory), found.rates)
+    if found.interrupted:
+        return replace(run, interrupted=True)
+    statuses = settle_undecided(experiment, facts, run_dir=directory, trials=trials)
     _mention_others(directory, trials, statuses, console)
     endings = _endings(directory, trials, statuses)
-    done = {ending.trial_id for ending in endings if not (retry_failed and ending.status is Status.FAILED)}
-    unfinished = starting_order([trial for trial in trials if trial.trial_id not in done])
-    interrupted = False
-    if unfinished:
-        earlier = [ending for ending in endings if ending.trial_id in done]
-        with Progress(trials, console, earlier=earlier, quiet=quiet) as progress:
-            settings = replace(settings, earlier=chosen_before(directory))
-            outcome = run_trials(unfinished, run_dir=directory, settings=settings, on_event=progress, on_start=start)
-        interrupted = outcome.interrupted
-        for problem in outcome.problems:
-            console.print(Text(f"Problem: {problem}", style="red"), soft_wrap=True)
-        if not started:
-            raise InterruptedRunError(f"Interrupted before anything was started; {directory} is as it was.")
-    else:
-        start(chosen_before(directory))
-    return Run(run_dir=directory, experiment=experiment, facts=facts, trials=tuple(trials), interrupted=interrupted)
+    again = {ending.trial_id for ending in endings if retry_failed and ending.status is Status.FAILED}
+    done = {ending.trial_id for ending in endings} - again
+    unfinished = [trial for trial in trials if trial.trial_id not in done and not is_undecided(trial)]
+    if not unfinished:
+        start(chosen_before(directory), found.rates)
+        return run
+    earlier = [ending for ending in endings if ending.trial_id in done]
+    with Progress(trials, console, earlier=earlier, quiet=quiet) as progress:
+        outcome = run_trials(
+            starting_order(unfinished),
+            run_dir=directory,
+            settings=replace(settings, earlier=chosen_before(directory)),
+            on_event=progress,
+            on_start=lambda choices: start(choices, found.rates),
+        )
+    for problem in outcome.problems:
+        console.print(Text(f"Problem: {problem}", style="red"), soft_wrap=True)
+    if not started:
+        raise InterruptedRunError(f"Interrupted before anything was started; {directory} is as it was.")
+    return replace(run, interrupted=outcome.interrupted)
 
 
 def preflight_with_status(experiment: Experiment, label: str, console: Console, *, warn: bool = True) -> Facts:

@@ -4,20 +4,23 @@ In: an `Experiment` and `Facts`. Out: `Trial` records in the order in which they
 id that is a hash of everything that decides its outcome: resolved phases and training keys, seed,
 model, digest of the weights, fingerprint of the dataset and training-set size. Names, paths,
 the scheduler, resources and prices are no part of it, so renaming a dataset or moving a folder
-never trains anything again.
+never trains anything again. A learning rate that was searched counts as if it had been written down; the tries of the
+search are trials as well, on a seed of their own.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from raybench.errors import ExperimentError
-from raybench.experiment import FILE_SUFFIXES, DatasetConfig, Experiment, StrategyConfig
+from raybench.experiment import FILE_SUFFIXES, DatasetConfig, Experiment
+from raybench.learning_rates import TUNING_SEED, factors, rates_text, scaled, shortened
+from raybench.recipes import Recipe, recipes_of
 from raybench.records import (
     DatasetFacts,
     DatasetSpec,
@@ -29,57 +32,143 @@ from raybench.records import (
     Trial,
     TrialResult,
 )
-from raybench.strategies import (
-    AUGMENT_SUFFIX,
-    BUILT_IN,
-    base_name,
-    check_policy,
-    complete_phases,
-    dataset_policy,
-)
 
 ID_LENGTH = 12
 """Hexadecimal digits of a trial id: 48 bits, one chance in a million of a clash among 20,000 trials."""
 
+UNDECIDED = "auto-"
+"""What the ids of trials begin with whose learning rate is not chosen yet."""
+
 _ADAPTER = TypeAdapter(Trial)
 
 
-def expand(experiment: Experiment, facts: Facts) -> list[Trial]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Configuration:
+    """What is ranked: dataset x train size x model x weights x strategy."""
+
+    dataset: DatasetConfig
+    train_size: int
+    model: ModelSpec
+    weights: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Search:
+    """What is tried to find a learning rate for one configuration."""
+
+    search_id: str
+    """Hash of what the tries are: configurations that differ elsewhere share a search."""
+    configuration: Configuration
+    factors: tuple[float, ...]
+    """What the default rates are multiplied with, ascending."""
+    tries: tuple[Trial, ...]
+    """Of each factor."""
+
+
+def configurations(experiment: Experiment, facts: Facts) -> list[Configuration]:
+    """Return every configuration of the experiment, dataset by dataset and size by size.
+
+    Raises:
+        ExperimentError: a training-set size is above what there is.
+
+    """
+    return [
+        Configuration(dataset=dataset, train_size=train_size, model=model, weights=weights, recipe=recipe)
+        for dataset in experiment.datasets
+        for train_size in _train_sizes(experiment, dataset, facts.datasets[dataset.name])
+        for model in model_specs(experiment)
+        for weights in experiment.weights
+        for recipe in recipes_of(experiment, dataset)
+    ]
+
+
+def searches_of(experiment: Experiment, facts: Facts) -> list[Search]:
+    """Return the search of each configuration that has a learning rate `auto`, in the order of `configurations`."""
+    return [
+        search
+        for configuration in configurations(experiment, facts)
+        if (search := search_of(experiment, facts, configuration)) is not None
+    ]
+
+
+def search_of(experiment: Experiment, facts: Facts, configuration: Configuration) -> Search | None:
+    """Return the search of a configuration; None where all its learning rates are fixed."""
+    strategy, searched = configuration.recipe.strategy, configuration.recipe.searched
+    if not any(searched):
+        return None
+    budget = experiment.search_budget()
+    grid = factors(budget.values)
+    short = replace(strategy, phases=shortened(strategy.phases, budget))
+    tries = tuple(
+        _trial(
+            experiment,
+            facts,
+            configuration,
+            strategy=replace(short, phases=scaled(short.phases, searched, factor)),
+            seed=TUNING_SEED,
+        )
+        for factor in grid
+    )
+    return Search(
+        search_id=_digest([trial.trial_id for trial in tries]),
+        configuration=configuration,
+        factors=grid,
+        tries=tries,
+    )
+
+
+def expand(experiment: Experiment, facts: Facts, rates: Mapping[str, float] | None = None) -> list[Trial]:
     """Return every trial of the experiment, seed by seed.
 
     Seeds are the outer loop and sizes the next, so that an interrupted run has compared all
     configurations on something before it repeats anything.
 
+    Args:
+        experiment: what is compared.
+        facts: what preflight learned of its data and weights.
+        rates: what was chosen where the experiment says `learning_rate: auto`: factors of the default rates, by search
+            id. The trials of a configuration whose search has not ended are there with ids of their own; see
+            `is_undecided`.
+
     Raises:
         ExperimentError: a training-set size is above what there is, or two entries mean the same trial.
 
     """
-    trials = [
-        _trial(
-            experiment,
-            facts,
-            dataset,
-            train_size=train_size,
-            model=model,
-            weights=weights,
-            strategy=strategy,
-            seed=seed,
-        )
+    rates = rates or {}
+    pairs = [(each, search_of(experiment, facts, each)) for each in configurations(experiment, facts)]
+    written = [
+        (configuration, search, _as_written(experiment, facts, configuration, seed=seed))
         for seed in experiment.seeds
-        for dataset in experiment.datasets
-        for train_size in _train_sizes(experiment, dataset, facts.datasets[dataset.name])
-        for model in model_specs(experiment)
-        for weights in experiment.weights
-        for strategy in strategies_of(experiment, dataset)
+        for configuration, search in pairs
     ]
     seen: dict[str, Trial] = {}
-    for trial in trials:
+    for _, _, trial in written:
         twin = seen.setdefault(trial.trial_id, trial)
         if twin is not trial:
             raise ExperimentError(
                 f"{describe(trial)} and {describe(twin)} are the same training; leave one of the two entries out"
             )
+    trials = []
+    for configuration, search, trial in written:
+        factor = None if search is None else rates.get(search.search_id)
+        if factor is None:
+            trials.append(trial)
+            continue
+        recipe = configuration.recipe
+        strategy = replace(recipe.strategy, phases=scaled(recipe.strategy.phases, recipe.searched, factor))
+        chosen = _trial(experiment, facts, configuration, strategy=strategy, seed=trial.seed)
+        if chosen.trial_id in seen:
+            # Another entry has this rate too, given or chosen: each keeps trials of its own.
+            chosen = replace(chosen, trial_id=_digest([chosen.trial_id, strategy.name]))
+        seen[chosen.trial_id] = chosen
+        trials.append(chosen)
     return trials
+
+
+def is_undecided(trial: Trial) -> bool:
+    """Return whether the trial waits for its learning rate: it holds the default one, and is not to be trained."""
+    return trial.trial_id.startswith(UNDECIDED)
 
 
 def starting_order(trials: Sequence[Trial]) -> list[Trial]:
@@ -105,11 +194,18 @@ def _block(trial: Trial) -> tuple[int, str, int]:
 
 
 def describe(trial: Trial) -> str:
-    """Return the configuration and seed on one line, for messages."""
+    """Return the configuration, and the seed or what is tried, on one line, for messages."""
     return (
         f"{trial.model.name} {weights_label(trial.weights)} {trial.strategy.name} · "
-        f"{trial.dataset.name} {trial.train_size} · seed {trial.seed}"
+        f"{trial.dataset.name} {trial.train_size} · {seed_text(trial)}"
     )
+
+
+def seed_text(trial: Trial) -> str:
+    """Return `seed 3`, or of a try, whose seed is always the same, `learning rate 0.003`."""
+    if trial.seed != TUNING_SEED:
+        return f"seed {trial.seed}"
+    return f"learning rate {rates_text([phase.learning_rate for phase in trial.strategy.phases])}"
 
 
 def weights_label(weights: str) -> str:
@@ -162,43 +258,6 @@ def model_specs(experiment: Experiment) -> list[ModelSpec]:
     return [ModelSpec(name=model.name, head=model.head) for model in experiment.models]
 
 
-def strategies_of(experiment: Experiment, dataset: DatasetConfig) -> list[Strategy]:
-    """Return the strategies as they apply to a dataset: phases complete, augmentation resolved.
-
-    Raises:
-        ExperimentError: a strategy asks for augmentation that the dataset turns off.
-
-    """
-    defaults = experiment.training.phase_defaults()
-    spelled = {part.name: part for part in experiment.strategies if part.phases is not None}
-    return [
-        Strategy(
-            name=part.name,
-            augmentation=_augmentation(part, spelled.get(base_name(part.name), part), dataset),
-            phases=complete_phases(_partial_phases(part, spelled), defaults),
-        )
-        for part in experiment.strategies
-    ]
-
-
-def _partial_phases(part: StrategyConfig, spelled: dict[str, StrategyConfig]) -> list[dict[str, Any]]:
-    for name in (part.name, base_name(part.name)):
-        phases = spelled[name].phases if name in spelled else None
-        if phases is not None:
-            return [phase.model_dump(exclude_unset=True) for phase in phases]
-    return [dict(phase) for phase in BUILT_IN[base_name(part.name)]]
-
-
-def _augmentation(part: StrategyConfig, base: StrategyConfig, dataset: DatasetConfig) -> str:
-    asked: bool | str = part.augment or base.augment
-    if isinstance(asked, str):
-        return dataset_policy(asked, dataset.source)
-    if asked or part.name.endswith(AUGMENT_SUFFIX):
-        check_policy(dataset.augmentation, part.name, dataset.name)
-        return dataset_policy(dataset.augmentation, dataset.source)
-    return "none"
-
-
 def _train_sizes(experiment: Experiment, dataset: DatasetConfig, facts: DatasetFacts) -> list[int]:
     index = experiment.datasets.index(dataset)
     sizes = []
@@ -221,18 +280,19 @@ def _train_sizes(experiment: Experiment, dataset: DatasetConfig, facts: DatasetF
     return sizes
 
 
+def _as_written(experiment: Experiment, facts: Facts, configuration: Configuration, *, seed: int) -> Trial:
+    """Return a trial as the experiment has it: one whose learning rate is searched has an id that tells of that."""
+    recipe = configuration.recipe
+    trial = _trial(experiment, facts, configuration, strategy=recipe.strategy, seed=seed)
+    if not any(recipe.searched):
+        return trial
+    return replace(trial, trial_id=UNDECIDED + _digest([trial.trial_id, *recipe.searched]))
+
+
 def _trial(
-    experiment: Experiment,
-    facts: Facts,
-    dataset: DatasetConfig,
-    *,
-    train_size: int,
-    model: ModelSpec,
-    weights: str,
-    strategy: Strategy,
-    seed: int,
+    experiment: Experiment, facts: Facts, configuration: Configuration, *, strategy: Strategy, seed: int
 ) -> Trial:
-    config = experiment.training
+    config, dataset = experiment.training, configuration.dataset
     settings = TrainingSettings(
         batch_size=config.batch_size,
         label_smoothing=config.label_smoothing,
@@ -243,16 +303,16 @@ def _trial(
     unnamed = Trial(
         trial_id="",
         dataset=dataset_spec(dataset),
-        train_size=train_size,
-        model=model,
-        weights=weights,
+        train_size=configuration.train_size,
+        model=configuration.model,
+        weights=configuration.weights,
         strategy=strategy,
         training=settings,
         seed=seed,
     )
     content = {
         "dataset": facts.datasets[dataset.name].fingerprint,
-        "weights": facts.weights[f"{model.name} {weights}"].digest,
+        "weights": facts.weights[f"{configuration.model.name} {configuration.weights}"].digest,
     }
     first = strategy.phases[:1]
     probe = replace(unnamed, strategy=replace(strategy, phases=first)) if first[0].train == "head" else None
@@ -269,8 +329,11 @@ def _identity(trial: Trial, content: Mapping[str, str]) -> str:
     for name in ("trial_id", "first_phase_id"):
         del identity[name]
     del identity["strategy"]["name"]
-    text = json.dumps(identity, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+    return _digest(identity)
+
+
+def _digest(content: Any) -> str:  # noqa: ANN401 - plain JSON values
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:ID_LENGTH]
 
 
 def to_json(trial: Trial) -> dict[str, Any]:

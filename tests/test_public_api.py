@@ -39,7 +39,8 @@ def python(code: str) -> str:
 
 
 def test_exactly_these_names_are_public() -> None:
-    assert raybench.__all__ == ["Run", "load_history", "load_predictions", "load_results", "rank", "resume", "run"]
+    tables = ["load_history", "load_predictions", "load_results", "load_search"]
+    assert raybench.__all__ == ["Run", *tables, "rank", "resume", "run"]
     assert dir(raybench) == raybench.__all__
     for name in raybench.__all__:
         assert (getattr(raybench, name).__doc__ or "").strip()

@@ -16,6 +16,7 @@ from rich.text import Text
 from raybench.formats import MISSING, accuracy_text, clock_text, count_text, is_missing, joined, safe_text
 from raybench.records import DatasetFacts, Facts, ResourceRequest, Status, WeightsFacts
 from raybench.report.long_table import Heading, LongTable, Row
+from raybench.report.search_views import search_plan_text
 from raybench.trials import weights_label
 
 if TYPE_CHECKING:  # these import torch, which `raybench show` does not need
@@ -69,6 +70,8 @@ def plan_view(plan: "Plan", facts: Facts) -> RenderableType:
         f"with {_count(len(seeds), 'seed')} ({_short([str(seed) for seed in seeds])})",
     )
     table.add_row("done", _done(plan))
+    if plan.search is not None:
+        table.add_row("learning rates", search_plan_text(plan.search))
     if plan.most_epochs:
         table.add_row(
             "to train", f"at most {plan.most_epochs} epochs; trials end earlier when they stop getting better"

@@ -14,12 +14,13 @@ from raybench.cache import cache_root
 from raybench.errors import DataError, ExperimentError, ModelError, RaybenchError, WeightsError
 from raybench.eviction import Space, make_room
 from raybench.experiment import Experiment
+from raybench.recipes import strategies_of
 from raybench.records import DatasetFacts, Facts, ModelSpec, WeightsFacts
 from raybench.training.augment import crops
 from raybench.training.data import ImageData, ListedDataset, decode_images, list_dataset
 from raybench.training.freezing import freeze
 from raybench.training.models import build_network, weights_facts
-from raybench.trials import dataset_spec, expand, model_specs, strategies_of
+from raybench.trials import dataset_spec, expand, model_specs
 
 Report = Callable[[str, int, int], None]
 """Told what is being read, how many images are done, and how many there are."""

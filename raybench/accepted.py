@@ -1,0 +1,66 @@
+"""Values of an experiment file that are of several kinds, checked: what YAML holds in, the same value out.
+
+pydantic's own message for such a value names each kind in a line of its own; these raise a `ValueError` with one line
+that says what is accepted.
+"""
+# ruff: noqa: ANN401 - YAML holds anything
+
+import math
+from typing import Any
+
+from raybench.learning_rates import AUTO
+from raybench.strategies import POLICIES
+
+
+def train_size(value: Any) -> Any:
+    """Check a number of training images, or all."""
+    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise ValueError(f"{value!r} is not accepted; give a whole number above 0, or all")
+
+
+def gpu(value: Any) -> Any:
+    """Check a number of GPUs, or auto."""
+    if value == "auto":
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise ValueError(f"{value!r} is not accepted; give auto, a fraction such as 0.25, or a whole number of GPUs")
+    if value > 1 and value != int(value):
+        raise ValueError(f"{value!r} is not accepted; a fraction is below 1, and more than one GPU is a whole number")
+    return value
+
+
+def cpu(value: Any) -> Any:
+    """Check a number of cores, or auto."""
+    if value == "auto":
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ValueError(f"{value!r} is not accepted; give auto, or a number of cores above 0")
+    return value
+
+
+def train(value: Any) -> Any:
+    """Check which layers a phase trains."""
+    if value in ("head", "all") or (isinstance(value, list) and value and all(isinstance(name, str) for name in value)):
+        return value
+    raise ValueError(f"{value!r} is not accepted; give head, all or a list of module names, such as [layer4]")
+
+
+def augment(value: Any) -> Any:
+    """Check whether, or how, a strategy augments."""
+    if isinstance(value, bool) or value in POLICIES:
+        return value
+    raise ValueError(f"{value!r} is not accepted; give true, false or one of {', '.join(POLICIES)}")
+
+
+def learning_rate(value: Any) -> Any:
+    """Check a learning rate, or auto."""
+    if value is None or value == AUTO:
+        return value
+    try:
+        rate = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        rate = math.nan
+    if not 0 < rate < math.inf:
+        raise ValueError(f"{value!r} is not accepted; give auto, or a finite number above 0")
+    return rate
