@@ -33,6 +33,9 @@ Address = Annotated[str | None, typer.Option(help="Ray cluster to run on: HOST:P
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing while it runs.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the file.")]
 Experiment = Annotated[Path, typer.Argument(metavar="FILE", help="Experiment file.")]
+TestImages = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Size of the test split, where a table does not tell it.")
+]
 Output = Annotated[Path | None, typer.Option(help="Write here instead of to the terminal.", show_default="terminal")]
 Format = Literal["table", "markdown", "csv", "json"]
 
@@ -124,6 +127,20 @@ def rank(
     from raybench.output import print_ranking
 
     print_ranking(sources, by=by, output_format=output_format, output=output)
+
+
+@app.command()
+def report(
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE", help="Run directories, CSV or Parquet tables.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Where it goes.", show_default="report.html in the run")
+    ] = None,
+    test_images: TestImages = None,
+) -> None:
+    """Write a report: one HTML file with the answer, how sure it is, and what it is drawn from."""
+    from raybench.output import print_report
+
+    print_report(sources, output=output, test_images=test_images)
 
 
 @app.command()

@@ -104,6 +104,11 @@ def percent_text(fraction: object, digits: int = 1) -> str:
     return MISSING if is_missing(fraction) else f"{100 * float(str(fraction)):.{digits}f} %"
 
 
+def capitalized(sentence: str) -> str:
+    """A sentence that begins with a capital, the rest as it is."""
+    return sentence[:1].upper() + sentence[1:]
+
+
 def shortened(text: str, most: int) -> str:
     """A text of at most so many letters, its middle left out where it is longer."""
     if len(text) <= most:

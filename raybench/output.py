@@ -120,6 +120,17 @@ def print_ranking(sources: Sequence[Path], *, by: str | None, output_format: str
     console().print(Text(f"Wrote {output} ({chosen})"), soft_wrap=True)
 
 
+def print_report(sources: Sequence[Path], *, output: Path | None, test_images: int | None) -> None:
+    """Write the report of sources, and say where it is and what it advises."""
+    # Imported here, because Plotly and Jinja take a while that a ranking does not need.
+    from raybench.report.page import write_report  # noqa: PLC0415
+
+    written = write_report(sources, output, test_images=test_images)
+    out = console()
+    out.print(Text(f"{written.data.answer.question} {written.data.answer.headline}"))
+    out.print(Text(f"Wrote {written.path} (open it in a browser; nothing else is needed)"), soft_wrap=True)
+
+
 def _write(output: Path, text: str) -> None:
     try:
         output.write_text(text, encoding="utf-8")

@@ -1,0 +1,116 @@
+"""What all figures share: names that are safe inside a figure, a plain layout, JSON that is safe inside a page.
+
+Plotly takes some tags in text for markup, so every name goes through `label`. Colours are those of `theme.PALETTES`.
+"""
+
+import html
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from raybench.formats import safe_text, shortened
+from raybench.report.theme import colour
+
+MOST_POINTS = 1000
+"""Points that one figure draws: more take long to draw and cannot be read."""
+MOST_LABEL = 44
+"""Letters of a name inside a figure; the table beside it has all of them."""
+FEW_POWERS = 2
+"""Powers of ten up to which an axis has ticks between them."""
+MOST_TICKS = 8
+WIDE_RANGE = 20
+"""Axes on which the largest value is this many times the smallest are logarithmic."""
+
+
+def label(*parts: object, most: int = MOST_LABEL) -> str:
+    """A name for a figure: shortened, without control characters, and nothing in it that Plotly takes for markup."""
+    return html.escape(shortened(" ".join(filter(None, map(safe_text, parts))), most), quote=False)
+
+
+def layout(**changes: Any) -> go.Layout:  # noqa: ANN401 - Plotly's own keys
+    """A layout in the page's colours, whose figure leaves scrolling and dragging to the page."""
+    plain: dict[str, Any] = {
+        "template": go.layout.Template(),
+        "font": {"color": colour("ink"), "size": 13, "family": "inherit"},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
+        "dragmode": False,
+        "hovermode": "closest",
+        "hoverlabel": {
+            "bgcolor": colour("panel"),
+            "bordercolor": colour("muted"),
+            "font": {"color": colour("ink")},
+            "align": "left",
+            "namelength": -1,
+        },
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
+    }
+    return go.Layout(**(plain | changes))
+
+
+def axis(title: str, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - Plotly's own keys
+    """An axis with a title and quiet lines."""
+    plain = {
+        "title": {"text": title, "standoff": 8},
+        "gridcolor": colour("line"),
+        "linecolor": colour("muted"),
+        "showline": True,
+        "zeroline": False,
+        "automargin": True,
+        "ticks": "outside",
+        "tickcolor": colour("line"),
+    }
+    return plain | changes
+
+
+def scale(values: Sequence[float]) -> str:
+    """`log` where values are above 0 and spread widely, else `linear`."""
+    known = [value for value in values if value == value]  # noqa: PLR0124 - NaN is no value
+    return "log" if known and min(known) > 0 and max(known) >= WIDE_RANGE * min(known) else "linear"
+
+
+def ticks(values: Sequence[float], kind: str) -> list[float]:
+    """Round values for a logarithmic axis: 1, 2 and 5 of each power of ten, or fewer; none for a linear one."""
+    known = [value for value in values if value > 0]
+    if kind != "log" or not known:
+        return []
+    low, high = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
+    steps = (1, 2, 5) if max(known) < 10**FEW_POWERS * min(known) else (1,)
+    every = max(1, (high - low) // MOST_TICKS)
+    # Written as text, for 5 * 10 ** -5 is not quite 5e-5.
+    return [float(f"{step}e{power}") for power in range(low, high + 1, every) for step in steps]
+
+
+def intervals(rows: pd.DataFrame, shade: str) -> dict[str, Any] | None:
+    """The 95 % intervals of test accuracies, as bars of that colour; None where there are none."""
+    if rows["test_accuracy_low"].isna().all():
+        return None
+    accuracy = rows["test_accuracy"].astype(float)
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": (rows["test_accuracy_high"] - accuracy).tolist(),
+        "arrayminus": (accuracy - rows["test_accuracy_low"]).tolist(),
+        "color": colour(shade),
+        "thickness": 1,
+        "width": 3,
+    }
+
+
+def thinned(places: Sequence[int], most: int = MOST_POINTS) -> list[int]:
+    """At most so many of these, evenly chosen, first and last among them."""
+    if len(places) <= most:
+        return list(places)
+    step = (len(places) - 1) / max(1, most - 1)
+    return [places[round(number * step)] for number in range(most)]
+
+
+def plain(figure: go.Figure) -> dict[str, Any]:
+    """The figure as JSON values: NaN becomes null, arrays become lists."""
+    plotted: dict[str, Any] = json.loads(figure.to_json(engine="json"))
+    return {"data": plotted["data"], "layout": plotted["layout"]}

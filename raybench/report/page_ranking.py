@@ -1,0 +1,209 @@
+"""The ranking of one dataset and train_size as a table with its intervals drawn, and the table of architectures."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import pandas as pd
+
+from raybench.formats import (
+    MISSING,
+    count_text,
+    duration_text,
+    is_missing,
+    number_text,
+    percent_text,
+    safe_text,
+    usd_text,
+)
+from raybench.report.page_parts import Cell, Column, Row, Span, Table, cells
+
+MEGABYTE = 1e6
+ARCHITECTURE_LEGEND = (
+    "Depth counts convolutions and linear layers. Training: all layers, alone on the device. Inference: batches, and "
+    "one image alone."
+)
+MARGIN = 4
+"""Of a scale from 0 to 100, what is left free at either end."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Shown:
+    """One column of the table of a ranking."""
+
+    heading: Column
+    cell: Callable[[pd.Series], Cell]
+
+
+def ranking_table(group: pd.DataFrame, *, digits: int = 1, most: int, folded: str = "") -> Table:
+    """Return the ranking of a dataset and train_size, best first.
+
+    Args:
+        group: its rows.
+        digits: decimals of percentages.
+        most: rows that are shown.
+        folded: what stands on the line that opens the table; nothing: it is open.
+    """
+    columns = list(_columns(group, digits))
+    cut_off = [] if len(group) <= most else [f"The first {most} of {len(group)}; raybench rank SOURCE has all of them."]
+    return Table(
+        caption="Ranking",
+        columns=[each.heading for each in columns],
+        rows=[
+            Row(
+                cells=[each.cell(row) for each in columns],
+                kind="pick" if row["pick"] else "incomplete" if row["stopped"] else "",
+            )
+            for _, row in group.head(most).iterrows()
+        ],
+        notes=[*cut_off, *_legend(group)],
+        folded=folded,
+    )
+
+
+def _columns(group: pd.DataFrame, digits: int) -> Iterator[_Shown]:
+    """The columns that say something of a group."""
+    scale = _scale(group)
+
+    def known(name: str) -> bool:
+        return name in group and bool(group[name].notna().any())
+
+    yield _number("rank", "rank", count_text)
+    yield _Shown(heading=Column(text="marks", is_name=True), cell=lambda row: Cell(text=marks(row)))
+    yield from (_name(each) for each in ("model", "strategy", "weights") if known(each))
+    for column, text, write in NUMBERS:
+        if not known(column):
+            continue
+        if column == "test_accuracy_low":
+            yield _Shown(heading=Column(text=text), cell=lambda row: _interval_cell(row, digits, scale))
+        else:
+            yield _number(column, text, write or partial(percent_text, digits=digits))
+
+
+def _number(column: str, text: str, write: Callable[[object], str]) -> _Shown:
+    return _Shown(heading=Column(text=text), cell=lambda row: Cell(text=write(row[column])))
+
+
+def _name(column: str) -> _Shown:
+    return _Shown(heading=Column(text=column, is_name=True), cell=lambda row: Cell(text=safe_text(row[column])))
+
+
+NUMBERS: tuple[tuple[str, str, Callable[[object], str] | None], ...] = (
+    ("test_accuracy", "test accuracy", None),
+    ("test_accuracy_low", "95 % interval", None),
+    ("tie_group", "tie", count_text),
+    ("p_best", "chance to be best", None),
+    ("val_accuracy", "val accuracy", None),
+    ("test_balanced_accuracy", "balanced", None),
+    ("val_loss", "val loss", number_text),
+    ("standalone_cost_usd", "cost to train", usd_text),
+    ("train_seconds", "time", duration_text),
+    ("epochs_run", "epochs", count_text),
+    ("seeds", "seeds", count_text),
+)
+"""Columns of the ranking, their headings, and how they are written; percent where nothing is said."""
+
+
+def marks(row: pd.Series) -> str:
+    """`pick, frontier`, or how many seeds are missing."""
+    said = ["pick"] if row["pick"] else []
+    if not is_missing(row["on_frontier"]) and row["on_frontier"]:
+        said.append("frontier")
+    if row["stopped"]:
+        said.append(f"{row['stopped']} not completed")
+    return ", ".join(said)
+
+
+def _scale(group: pd.DataFrame) -> tuple[float, float]:
+    """Lowest and highest end of all intervals."""
+    return float(group["test_accuracy_low"].min()), float(group["test_accuracy_high"].max())
+
+
+def _interval_cell(row: pd.Series, digits: int, scale: tuple[float, float]) -> Cell:
+    low, high = row["test_accuracy_low"], row["test_accuracy_high"]
+    if is_missing(low) or is_missing(high):
+        return Cell(text=MISSING)
+
+    def place(value: float) -> float:
+        least, most = scale
+        share = 0.5 if most <= least else (value - least) / (most - least)
+        return round(MARGIN + (100 - 2 * MARGIN) * share, 1)
+
+    span = Span(low=place(low), middle=place(row["test_accuracy"]), high=place(high))
+    return Cell(text=f"{percent_text(low, digits)} to {percent_text(high, digits)}", span=span)
+
+
+def _legend(group: pd.DataFrame) -> Iterator[str]:
+    yield (
+        "Pick: the cheapest of those within one standard error of the best val accuracy. Frontier: nothing cheaper is "
+        "as accurate."
+    )
+    if group["tie_group"].notna().any():
+        yield (
+            "Tie: cannot be told apart from the first row with the same number, compared seed by seed and image by "
+            "image where these are known, all pairs accounted for. So two can be told apart although their intervals "
+            "overlap."
+        )
+    if (group["stopped"] > 0).any():
+        yield (
+            "Configurations with a stopped, failed or unfinished seed come last: their accuracy is that of the other "
+            "seeds, or a lower bound."
+        )
+    if (group["seeds"] == 1).any():
+        yield "Of one seed, the interval covers the test images alone."
+
+
+def architecture_table(ranking: pd.DataFrame, depths: dict[str, int]) -> Table | None:
+    """Return size and speed of each model; None where a source tells of neither.
+
+    Args:
+        ranking: with `parameters`, `model_bytes` and what was measured of inference.
+        depths: layers by model, where they are known.
+    """
+    columns = ("parameters", "model_bytes", "inference_images_per_second", "inference_latency_seconds")
+    if not depths and all(ranking[name].isna().all() for name in columns):
+        return None
+    by_model = ranking.groupby(["dataset", "model"], sort=True)
+    several = len(set(ranking["dataset"])) > 1
+    rows = []
+    for (dataset, model), own in by_model:
+        means = {name: own[name].astype(float).mean() for name in columns}
+        latency = means["inference_latency_seconds"]
+        rows.append(
+            Row(
+                cells=cells(
+                    safe_text(model) + (f", {safe_text(dataset)}" if several else ""),
+                    count_text(depths.get(str(model))),
+                    _whole(means["parameters"]),
+                    MISSING if is_missing(means["model_bytes"]) else f"{means['model_bytes'] / MEGABYTE:.1f} MB",
+                    _whole(_training_speed(own)),
+                    _whole(means["inference_images_per_second"]),
+                    MISSING if is_missing(latency) else f"{1000 * latency:.2g} ms",
+                )
+            )
+        )
+    return Table(
+        caption="Architectures, as measured in this run",
+        columns=[
+            Column(text="model", is_name=True),
+            Column(text="depth", about="convolutions and linear layers"),
+            Column(text="parameters"),
+            Column(text="size"),
+            Column(text="training, images/s"),
+            Column(text="inference, images/s"),
+            Column(text="one image"),
+        ],
+        rows=rows,
+        notes=[ARCHITECTURE_LEGEND],
+    )
+
+
+def _training_speed(own: pd.DataFrame) -> float | None:
+    """Images a second when all layers train, where that was measured alone."""
+    if "train_images_per_second" not in own:
+        return None
+    return float(own["train_images_per_second"].astype(float).max())
+
+
+def _whole(value: object) -> str:
+    return MISSING if is_missing(value) else f"{float(str(value)):,.0f}"

@@ -1,0 +1,113 @@
+"""What stands below the first screen: material in, sections out. A section without anything to say is left out."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from raybench.formats import safe_text
+from raybench.report.advice import group_name, notes
+from raybench.report.figures_history import history_figure
+from raybench.report.figures_sizes import size_figure
+from raybench.report.page_answer import digits_for, main_group
+from raybench.report.page_classes import recall_table
+from raybench.report.page_environment import environment_section
+from raybench.report.page_material import Material, groups_of
+from raybench.report.page_parts import Block, Figure, Paragraph, Section
+from raybench.report.page_ranking import architecture_table, ranking_table
+
+MOST_ROWS = 1500
+"""Rows of all rankings together."""
+FEWEST_ROWS = 15
+"""Rows of each, however many there are."""
+MOST_GROUPS = 60
+MOST_FIGURES = 8
+"""Figures of one kind."""
+
+
+def sections(material: Material) -> list[Section]:
+    """Return the parts of the page below its first screen."""
+    ranking = material.ranking
+    parts = (
+        []
+        if ranking.empty
+        else [
+            _ranking(material),
+            _sizes(material),
+            _gains(material),
+            _history(material),
+            _classes(material),
+            _architectures(material),
+        ]
+    )
+    return [part for part in (*parts, environment_section(material)) if part is not None and part.blocks]
+
+
+def _ranking(material: Material) -> Section:
+    groups = groups_of(material.ranking)
+    main = main_group(material.ranking)
+    most = max(FEWEST_ROWS, MOST_ROWS // len(groups))
+    blocks: list[Block] = []
+    for place, group in enumerate(groups[:MOST_GROUPS]):
+        digits = digits_for(material.test_images.get(str(group["dataset"].iloc[0])))
+        name = group_name(group.iloc[0])
+        is_main = group.index[0] == main.index[0]
+        table = ranking_table(group, digits=digits, most=most, folded="" if is_main else name)
+        blocks.insert(0 if is_main else len(blocks), table.placed(f"ranking-{place}", name))
+    if len(groups) > MOST_GROUPS:
+        blocks.append(Paragraph(text=f"The first {MOST_GROUPS} of {len(groups)} rankings; raybench rank has all."))
+    blocks += [Paragraph(text=text) for text in notes(material.ranking)]
+    return Section(name="ranking", title="Ranking", blocks=blocks)
+
+
+def _datasets(ranking: pd.DataFrame) -> list[pd.DataFrame]:
+    return [rows for _, rows in ranking.groupby("dataset", sort=False)]
+
+
+def _sizes(material: Material) -> Section | None:
+    figures = [
+        size_figure(
+            rows,
+            pd.DataFrame(),
+            name=f"figure-sizes-{place}",
+            title=_title("Accuracy by training images", rows, material),
+        )
+        for place, rows in enumerate(_datasets(material.ranking)[:MOST_FIGURES])
+    ]
+    return Section(name="sizes", title="How much data", blocks=[figure for figure in figures if figure is not None])
+
+
+def _gains(material: Material) -> Section | None:
+    return None
+
+
+def _history(material: Material) -> Section | None:
+    figures = list(_history_figures(material))
+    return Section(name="training", title="How training went", blocks=figures) if figures else None
+
+
+def _history_figures(material: Material) -> Iterator[Figure]:
+    for place, rows in enumerate(_datasets(material.ranking)[:MOST_FIGURES]):
+        group = main_group(rows)
+        title = f"Val loss and accuracy by epoch, {group_name(group.iloc[0])}"
+        figure = history_figure(material, group, name=f"figure-history-{place}", title=title)
+        if figure is not None:
+            yield figure
+
+
+def _classes(material: Material) -> Section | None:
+    tables = [
+        table.placed(f"classes-{place}", group_name(group.iloc[0]))
+        for place, rows in enumerate(_datasets(material.ranking)[:MOST_FIGURES])
+        if (table := recall_table(material, group := main_group(rows))) is not None
+    ]
+    return Section(name="classes", title="Which classes are hard", blocks=tables)
+
+
+def _architectures(material: Material) -> Section | None:
+    table = architecture_table(material.ranking, {})
+    return None if table is None else Section(name="architectures", title="Size and speed", blocks=[table])
+
+
+def _title(what: str, rows: pd.DataFrame, material: Material) -> str:
+    several = len(_datasets(material.ranking)) > 1
+    return f"{what}, {safe_text(rows['dataset'].iloc[0])}" if several else what
