@@ -144,7 +144,12 @@ def choose(attempts: Sequence[Attempt]) -> float | None:
     losses = {attempt.factor: loss for attempt in attempts if (loss := _loss(attempt)) is not None}
     if not losses:
         return None
-    return min(losses, key=lambda factor: (losses[factor], round(abs(math.log10(factor)), _DIGITS), factor))
+    return min(losses, key=lambda factor: (losses[factor], _steps(factor), factor))
+
+
+def _steps(factor: float) -> int:
+    """Return how many steps of the grid lie between a factor and 1."""
+    return round(abs(math.log(factor, STEP)))
 
 
 def is_at_edge(factor: float, attempts: Sequence[Attempt]) -> bool:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from raybench.errors import ExperimentError
 from raybench.experiment import json_schema, load_experiment, parse_experiment
+from raybench.learning_rates import SearchBudget
 from raybench.records import ResourceRequest
 from raybench.yaml_input import apply_override, parse_yaml
 
@@ -76,6 +77,23 @@ BAD = {
     "batch_size 0": ("training: {batch_size: 0}", ["training.batch_size", "at least 1"]),
     "negative learning rate": ("training: {learning_rate: -0.1}", ["training.learning_rate", "-0.1", "above 0"]),
     "infinite learning rate": ("training: {learning_rate: .inf}", ["training.learning_rate", "finite"]),
+    "learning rate in words": (
+        "training: {learning_rate: automatic}",
+        ["training.learning_rate", "'automatic'", "auto, or a finite number above 0"],
+    ),
+    "learning rate of a phase in words": (
+        "strategies: [{name: x, phases: [{train: all, learning_rate: best}]}]",
+        ["strategies[0].phases[0].learning_rate", "'best'", "auto"],
+    ),
+    "true for a learning rate": ("training: {learning_rate: true}", ["training.learning_rate", "True", "auto"]),
+    "a search of one rate": (
+        "training: {learning_rate_search: {values: 1}}",
+        ["training.learning_rate_search.values", "1", "at least 3"],
+    ),
+    "unknown key of the search": (
+        "training: {learning_rate_search: {epoch: 1}}",
+        ["training.learning_rate_search.epoch", "did you mean 'epochs'"],
+    ),
     "no room for a cache": ("cache_limit_gb: 0", ["cache_limit_gb", "0", "a number above 0"]),
     "cache without a limit": ("cache_limit_gb: .inf", ["cache_limit_gb", "inf", "at most"]),
     "cache limit in words": ("cache_limit_gb: 50 GB", ["cache_limit_gb", "'50 GB'", "a number"]),
@@ -186,7 +204,22 @@ def test_the_schema_names_every_key_and_accepts_names_for_models() -> None:
     assert schema["required"] == ["name", "datasets", "models", "strategies"]
 
 
-def test_a_loaded_experiment_survives_yaml_and_back(tmp_path: Path) -> None:
-    experiment = load_experiment(write(tmp_path, MINIMAL), ["training.learning_rate=3e-4"])
+def test_the_schema_accepts_a_number_or_auto_for_a_learning_rate() -> None:
+    for part in ("TrainingConfig", "PhaseConfig"):
+        accepted = json_schema()["$defs"][part]["properties"]["learning_rate"]["anyOf"]
+        assert {"const": "auto", "type": "string"} in accepted
+        assert any(kind.get("type") == "number" for kind in accepted)
+
+
+def test_a_search_tries_five_rates_unless_told_otherwise(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    assert load_experiment(path, ["training.learning_rate=auto"]).search_budget() == SearchBudget(values=5, epochs=None)
+    budget = load_experiment(path, ["training.learning_rate_search={values: 4, epochs: 9}"]).search_budget()
+    assert budget == SearchBudget(values=4, epochs=9)
+
+
+@pytest.mark.parametrize("rate", ["3e-4", "auto"])
+def test_a_loaded_experiment_survives_yaml_and_back(rate: str, tmp_path: Path) -> None:
+    experiment = load_experiment(write(tmp_path, MINIMAL), [f"training.learning_rate={rate}"])
     again = parse_experiment(yaml.safe_load(yaml.safe_dump(experiment.model_dump(mode="json"))), "again")
     assert again == experiment

@@ -6,8 +6,19 @@ import pytest
 
 from raybench.errors import ExperimentError
 from raybench.experiment import Experiment, parse_experiment
+from raybench.learning_rates import TUNING_SEED
 from raybench.records import DatasetFacts, Facts, Trial, WeightsFacts
-from raybench.trials import expand, from_json, group_of, starting_order, to_json
+from raybench.trials import (
+    Search,
+    describe,
+    expand,
+    from_json,
+    group_of,
+    is_undecided,
+    searches_of,
+    starting_order,
+    to_json,
+)
 from raybench.yaml_input import apply_override, parse_yaml
 
 STUDY = """
@@ -203,3 +214,137 @@ def test_groups_share_exactly_the_chosen_columns() -> None:
     assert len({group_of(trial, ("dataset", "train_size", "seed")) for trial in expanded}) == 4
     assert len({group_of(trial, ("dataset", "train_size")) for trial in expanded}) == 2
     assert group_of(expanded[0], ("dataset", "train_size", "seed")) == "photos/100/0"
+
+
+AUTO = "training.learning_rate=auto"
+
+
+def searches(*overrides: str, **seen: int | str) -> list[Search]:
+    experiment = study(*overrides)
+    return searches_of(experiment, facts(experiment, **seen))  # type: ignore[arg-type]
+
+
+def chosen(factor: float, *overrides: str) -> list[Trial]:
+    """Return the trials where every search chose this factor."""
+    experiment = study(*overrides)
+    seen = facts(experiment)
+    return expand(experiment, seen, {search.search_id: factor for search in searches_of(experiment, seen)})
+
+
+def test_every_configuration_has_as_many_tries_on_a_seed_that_no_experiment_can_list() -> None:
+    found = searches(AUTO)
+    assert len(found) == 2 * 2 * 2
+    assert {len(search.tries) for search in found} == {5}
+    tries = {trial.trial_id: trial for search in found for trial in search.tries}
+    assert len(tries) == 8 * 5
+    assert {trial.seed for trial in tries.values()} == {TUNING_SEED}
+    with pytest.raises(ExperimentError, match="seeds"):
+        study(f"seeds=[{TUNING_SEED}]")
+
+
+def test_without_auto_nothing_is_searched() -> None:
+    assert searches() == []
+
+
+def test_a_try_differs_in_rates_epochs_patience_and_seed_alone() -> None:
+    search = next(each for each in searches(AUTO) if each.configuration.recipe.strategy.name == "lp-ft+augment")
+    assert [[phase.learning_rate for phase in trial.strategy.phases] for trial in search.tries] == [
+        [1e-4, 1e-6],
+        [3e-4, 3e-6],
+        [1e-3, 1e-5],
+        [3e-3, 3e-5],
+        [1e-2, 1e-4],
+    ]
+    trial = search.tries[0]
+    assert {(phase.epochs, phase.patience) for phase in trial.strategy.phases} == {(20, 20)}
+    assert trial.strategy.augmentation == "default"
+
+
+def test_trials_wait_for_their_rate_with_ids_of_their_own() -> None:
+    waiting = trials(AUTO)
+    assert len({trial.trial_id for trial in waiting}) == 16
+    assert all(is_undecided(trial) for trial in waiting)
+    assert not any(is_undecided(trial) for trial in trials())
+    assert not {trial.trial_id for trial in waiting} & ids()
+
+
+def test_a_chosen_rate_gives_the_trial_that_has_it_written_down() -> None:
+    by_hand = "strategies=[linear-probe, {name: lp-ft+augment, augment: true, phases: [{train: head}, {train: all, learning_rate: 3e-5}]}]"  # noqa: E501
+    assert chosen(3, AUTO) == trials("training.learning_rate=3e-3", by_hand)
+
+
+def test_only_the_configurations_whose_rate_is_known_have_it() -> None:
+    experiment = study(AUTO)
+    seen = facts(experiment)
+    first = searches_of(experiment, seen)[0]
+    expanded = expand(experiment, seen, {first.search_id: 0.3})
+    decided = [trial for trial in expanded if not is_undecided(trial)]
+    assert [trial.seed for trial in decided] == [0, 1]
+    assert {trial.strategy.phases[0].learning_rate for trial in decided} == {3e-4}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seeds=[5]",
+        "models=[resnet18, resnet50, resnet34]",
+        "scheduler=none",
+        "training.patience=3",
+        "datasets.0.root=/x",
+    ],
+)
+def test_what_decides_nothing_about_tries_needs_no_new_search(override: str) -> None:
+    assert {each.search_id for each in searches(AUTO)} <= {each.search_id for each in searches(AUTO, override)}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "training.epochs=50",
+        "training.batch_size=16",
+        "training.optimizer=sgd",
+        "training.learning_rate_search.values=4",
+        "training.learning_rate_search.epochs=3",
+    ],
+)
+def test_what_decides_about_tries_is_a_new_search(override: str) -> None:
+    assert not {each.search_id for each in searches(AUTO)} & {each.search_id for each in searches(AUTO, override)}
+
+
+def test_tries_share_their_linear_probe() -> None:
+    probe, both = searches(AUTO, "strategies=[linear-probe, lp-ft]")[:2]
+    assert [trial.first_phase_id for trial in both.tries] == [trial.trial_id for trial in probe.tries]
+
+
+def test_a_strategy_whose_rates_are_all_given_is_not_searched() -> None:
+    given = "{name: given, phases: [{train: all, learning_rate: 0.1}]}"
+    found = searches(AUTO, f"strategies=[fine-tune, {given}]")
+    assert {search.configuration.recipe.strategy.name for search in found} == {"fine-tune"}
+    fixed = next(trial for trial in trials(AUTO, f"strategies=[fine-tune, {given}]") if trial.strategy.name == "given")
+    assert not is_undecided(fixed)
+    assert fixed.strategy.phases[0].learning_rate == 0.1
+
+
+def test_one_phase_alone_can_be_searched() -> None:
+    spelled = "{name: mine, phases: [{train: head}, {train: all, learning_rate: auto}]}"
+    (search, *_) = searches(f"strategies=[{spelled}]")
+    assert {trial.strategy.phases[0].learning_rate for trial in search.tries} == {1e-3}
+    assert [trial.strategy.phases[1].learning_rate for trial in search.tries] == [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]
+
+
+def test_a_rate_that_is_both_given_and_chosen_makes_two_configurations_with_trials_of_their_own() -> None:
+    entries = "strategies=[fine-tune, {name: given, phases: [{train: all, learning_rate: 0.001}]}]"
+    expanded = chosen(1, AUTO, entries)
+    assert len({trial.trial_id for trial in expanded}) == len(expanded) == 16
+    given = {trial.trial_id for trial in expanded if trial.strategy.name == "given"}
+    assert given == {trial.trial_id for trial in trials("strategies=[fine-tune]")}
+
+
+def test_two_names_for_the_same_search_are_refused() -> None:
+    with pytest.raises(ExperimentError, match="are the same training"):
+        trials(AUTO, "strategies=[fine-tune, {name: twin, phases: [{train: all}]}]")
+
+
+def test_a_try_is_called_by_its_rate() -> None:
+    text = describe(searches(AUTO)[0].tries[0])
+    assert text == "resnet18 imagenet linear-probe · photos 100 · learning rate 0.0001"
