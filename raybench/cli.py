@@ -144,6 +144,21 @@ def report(
 
 
 @app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Run directory, CSV or Parquet table.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="What is compared with it.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page as well.", show_default="no page")
+    ] = None,
+    test_images: TestImages = None,
+) -> None:
+    """Compare two runs: accuracies pair by pair, costs, picks, and whether that is fair."""
+    from raybench.output import print_comparison
+
+    print_comparison(first, second, output=output, test_images=test_images)
+
+
+@app.command()
 def show(
     run_dir: RunDirectory,
     trial: Annotated[str | None, typer.Argument(metavar="TRIAL", help="Id of a trial, or its first digits.")] = None,

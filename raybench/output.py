@@ -131,6 +131,23 @@ def print_report(sources: Sequence[Path], *, output: Path | None, test_images: i
     out.print(Text(f"Wrote {written.path} (open it in a browser; nothing else is needed)"), soft_wrap=True)
 
 
+def print_comparison(first: Path, second: Path, *, output: Path | None, test_images: int | None) -> None:
+    """Print how two sources differ, and write it as a page where one is asked for."""
+    # Imported here, because Plotly and Jinja take a while that a ranking does not need.
+    from raybench.report.compare import compare  # noqa: PLC0415
+    from raybench.report.compare_views import comparison_view  # noqa: PLC0415
+    from raybench.report.page import render_comparison, write_page  # noqa: PLC0415
+    from raybench.report.page_material import load_material  # noqa: PLC0415
+
+    materials = [load_material([path], test_images=test_images, epochs=False) for path in (first, second)]
+    comparison = compare(*materials)
+    out = console()
+    out.print(comparison_view(comparison))
+    if output is not None:
+        write_page(render_comparison(comparison), output)
+        out.print(Text(f"Wrote {output}"), soft_wrap=True)
+
+
 def _write(output: Path, text: str) -> None:
     try:
         output.write_text(text, encoding="utf-8")

@@ -15,6 +15,9 @@ from plotly.offline import get_plotlyjs
 
 from raybench.atomic import replacing
 from raybench.errors import InputError
+from raybench.formats import safe_text
+from raybench.report.compare import Comparison
+from raybench.report.compare_views import FAIR, UNFAIR, comparison_sections, names
 from raybench.report.page_answer import answer
 from raybench.report.page_material import Material, load_material
 from raybench.report.page_parts import Figure, ReportData, Section
@@ -82,6 +85,21 @@ def render(data: ReportData) -> str:
     """Return the page as HTML."""
     figures = [*([data.answer.figure] if data.answer.figure else []), *_figures(data.sections)]
     return _rendered("report.html", data=data, figures=figures)
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Return the page of a comparison as HTML."""
+    return _rendered(
+        "compare.html",
+        figures=(),
+        first=safe_text(comparison.first),
+        second=safe_text(comparison.second),
+        names=names(comparison),
+        headline=safe_text(comparison.headline),
+        fair=comparison.fair,
+        fairness=FAIR if comparison.fair else UNFAIR,
+        sections=comparison_sections(comparison),
+    )
 
 
 def _rendered(template: str, *, figures: Sequence[Figure], **values: object) -> str:

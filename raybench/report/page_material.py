@@ -81,12 +81,13 @@ class Material:
         return next((run.facts.datasets[dataset] for run in self.runs if dataset in run.facts.datasets), None)
 
 
-def load_material(paths: Sequence[Path], *, test_images: int | None = None) -> Material:
+def load_material(paths: Sequence[Path], *, test_images: int | None = None, epochs: bool = True) -> Material:
     """Read sources for a page.
 
     Args:
         paths: run directories and tables.
         test_images: size of the test split, for datasets of which the sources do not tell it.
+        epochs: whether their epochs are read as well.
 
     Raises:
         InputError: a source cannot be read, or is none.
@@ -106,7 +107,7 @@ def load_material(paths: Sequence[Path], *, test_images: int | None = None) -> M
         source=source,
         results=results,
         ranking=ranking,
-        history=_history(source, results, runs),
+        history=_history(source, results, runs if epochs else ()),
         runs=runs,
     )
 

@@ -40,6 +40,8 @@ class Span:
     low: float
     middle: float
     high: float
+    zero: float | None = None
+    """Where a line marks no difference."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
