@@ -9,12 +9,20 @@ Covered: USD where it is known of every complete configuration that is compared,
 in one comparison. Unknown cost is NaN and takes part in no frontier. Not covered: what images and labels cost.
 """
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import pairwise
 
 import pandas as pd
 
+from raybench.cost import SECONDS_PER_HOUR
+from raybench.errors import InputError
 from raybench.outcomes import Outcome
+from raybench.ranking import ABSENT, CONFIGURATION, rank
+from raybench.scores import scores_of
+from raybench.stats import Scores
+from raybench.ties import compare
 
 
 class Charge(StrEnum):
@@ -36,7 +44,24 @@ class CostUnit(StrEnum):
     """Of the device that trains and predicts."""
 
 
+COLUMNS = {"usd": "standalone_cost_usd", "seconds": "train_seconds"}
+"""Where a ranking looks for costs, by unit."""
+READ_COLUMNS = (
+    *COLUMNS.values(),
+    "standalone_seconds",
+    "search_cost_usd",
+    "search_seconds",
+    "inference_images_per_second",
+    "inference_latency_seconds",
+    "test_accuracy",
+    "val_accuracy",
+)
+METRICS = ("test_accuracy", "val_accuracy")
+ALL_SIZES = "all sizes"
+"""What `comparison` says where all sizes of a dataset are compared; otherwise it is the size."""
+
 VALUE_COLUMNS = [
+    "comparison",
     "dataset",
     "train_size",
     "model",
@@ -66,12 +91,12 @@ VALUE_COLUMNS = [
 """Columns of `value`, in order."""
 
 BUDGET_COLUMNS = [
+    "comparison",
     "dataset",
-    "train_size",
     "from_budget",
     "to_budget",
     "unit",
-    "winner_train_size",
+    "train_size",
     "model",
     "weights",
     "strategy",
@@ -116,7 +141,8 @@ def value(
 
     Returns:
         The columns `VALUE_COLUMNS`, one row a configuration, by dataset, train_size (where sizes are not compared)
-        and cost, cheapest first and unknown last. `accuracy` is the mean of `metric`: test accuracy, or val accuracy
+        and cost, cheapest first and unknown last. `comparison` is the train_size within which configurations are
+        compared, as text, or `ALL_SIZES`. `accuracy` is the mean of `metric`: test accuracy, or val accuracy
         where a group has none. `cost` is in `unit`, of which there is one a group. On the frontier `points` is what a
         step gained over the step before, in percentage points, with its 95 % interval, and `cost_per_point` what
         each of them cost. `tied_with_best` says that a configuration cannot be told apart from the best (95 %, over
@@ -125,7 +151,32 @@ def value(
     Raises:
         InputError: `charge` is unknown, or `predictions` is missing or below 1.
     """
-    raise NotImplementedError
+    wanted, count = _checked(charge, predictions)
+    trials = _charged(results, wanted, count, price_per_hour_usd)
+    if trials.empty:
+        return pd.DataFrame(columns=VALUE_COLUMNS)
+    trials["place"] = trials.groupby(CONFIGURATION, dropna=False, sort=True).ngroup().map(str)
+    compared = trials.assign(strategy=trials["place"], **({"train_size": None} if across_sizes else {}))
+    # The rules for frontier, pick and ties are those of a ranking, which sees what is charged here as its cost.
+    ranking = rank(
+        compared.drop(columns=["place", "search_seconds", "search_cost_usd"]),
+        also=["inference_latency_seconds"],
+        outcomes=outcomes,
+        test_images=test_images,
+        val_images=val_images,
+    )
+    by_place = trials.groupby("place")
+    names = by_place[CONFIGURATION].first().astype({"train_size": "Int64"})
+    means = by_place[[f"{part}_{unit}" for part in ("training", "inference") for unit in COLUMNS]].mean()
+    table = ranking.rename(columns={"strategy": "place"}).drop(columns=["model", "weights", "train_size", "dataset"])
+    table = table.merge(names, on="place").merge(means, on="place")
+    scores = _all_scores(trials, outcomes or {}, test_images)
+    group = [table["dataset"]] if across_sizes else [table["dataset"], table["train_size"]]
+    tables = [
+        _valued(rows, scores).assign(comparison=ALL_SIZES if across_sizes else _size_text(rows["train_size"].iloc[0]))
+        for _, rows in table.groupby(group, dropna=False, sort=True)
+    ]
+    return pd.concat(tables, ignore_index=True)[VALUE_COLUMNS]
 
 
 def budgets(table: pd.DataFrame) -> pd.DataFrame:
@@ -136,8 +187,109 @@ def budgets(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The columns `BUDGET_COLUMNS`: one row a step of the frontier, cheapest first, within each dataset, and within
-        each train_size where sizes were not compared (`train_size` is missing where they were; `winner_train_size`
-        is always the winner's). The configuration wins from `from_budget` up to below `to_budget`, which is infinite
-        for the last. A win whose interval of `points` holds 0 may be chance.
+        each train_size where sizes were not compared. The configuration wins from `from_budget` up to below
+        `to_budget`, which is infinite for the last. A win whose interval of `points` holds 0 may be chance.
     """
-    raise NotImplementedError
+    steps = table[table["on_frontier"].fillna(value=False).astype(bool)]
+    steps = steps.drop_duplicates(["dataset", "comparison", "cost"])
+    following = steps.groupby(["dataset", "comparison"], sort=False)["cost"].shift(-1)
+    steps = steps.assign(from_budget=steps["cost"], to_budget=following.fillna(math.inf))
+    return steps[BUDGET_COLUMNS].reset_index(drop=True)
+
+
+def _size_text(size: object) -> str:
+    return "" if pd.isna(size) else str(size)  # type: ignore[call-overload]
+
+
+def _checked(charge: Charge | str, predictions: int | None) -> tuple[Charge, int]:
+    """What is charged, and for how many predictions."""
+    if charge not in list(Charge):
+        raise InputError(f"charge: {charge!r} is unknown; give one of {', '.join(Charge)}")
+    if predictions is None and charge == Charge.BOTH:
+        raise InputError("predictions: missing; say how many are made, for training is charged once and they each time")
+    if predictions is not None and predictions < 1:
+        raise InputError(f"predictions: {predictions} is no number of predictions; give a whole number from 1")
+    return Charge(charge), predictions or 1
+
+
+def _charged(results: pd.DataFrame, charge: Charge, predictions: int, price_per_hour_usd: float | None) -> pd.DataFrame:
+    """The trials, with what they are charged in place of their own cost and seconds, and its parts beside it."""
+    absent = {name: value for name, value in ABSENT.items() if name not in results}
+    trials = results.assign(**absent).reset_index(drop=True)
+    trials["dataset"] = trials["dataset"].fillna("")
+    for name in READ_COLUMNS:
+        known = name in results
+        trials[name] = pd.to_numeric(trials[name]).astype(float) if known else pd.Series(math.nan, trials.index)
+    searched = trials["search_seconds"].notna() | trials["search_cost_usd"].notna()
+    training = {
+        "usd": trials["standalone_cost_usd"] + trials["search_cost_usd"].where(searched, 0.0),
+        "seconds": trials["train_seconds"] + trials["search_seconds"].where(searched, 0.0),
+    }
+    alike = [trials["dataset"], trials["model"]]
+    speed = trials["inference_images_per_second"].groupby(alike).transform("mean")
+    paid = trials["standalone_cost_usd"] / trials["standalone_seconds"].where(trials["standalone_seconds"] > 0)
+    price = paid.groupby(alike).transform("mean")
+    if price_per_hour_usd is not None:
+        price = pd.Series(price_per_hour_usd / SECONDS_PER_HOUR, trials.index)
+    seconds = predictions / speed.where(speed > 0)
+    inference = {"usd": seconds * price, "seconds": seconds}
+    for unit, column in COLUMNS.items():
+        trials[f"training_{unit}"], trials[f"inference_{unit}"] = training[unit], inference[unit]
+        both = {Charge.TRAINING: training[unit], Charge.INFERENCE: inference[unit]}
+        trials[column] = both.get(charge, training[unit] + inference[unit])
+    return trials
+
+
+def _all_scores(
+    trials: pd.DataFrame, outcomes: Mapping[str, Outcome], test_images: int | Mapping[str, int] | None
+) -> dict[str, dict[str, Scores]]:
+    """Scores by metric and place."""
+    scores: dict[str, dict[str, Scores]] = {}
+    for metric in METRICS:
+        known = outcomes if metric == METRICS[0] else {}
+        scores[metric] = {}
+        for place, rows in trials.groupby("place"):
+            images = test_images.get(rows["dataset"].iloc[0]) if isinstance(test_images, Mapping) else test_images
+            scores[metric][str(place)] = scores_of(
+                rows["seed"], rows[metric], rows["trial_id"], known, images if metric == METRICS[0] else None
+            )
+    return scores
+
+
+def _valued(table: pd.DataFrame, scores: Mapping[str, Mapping[str, Scores]]) -> pd.DataFrame:
+    """One comparison's configurations by cost, with what each step along the frontier gained and cost."""
+    complete = table["stopped"] == 0
+    metric = METRICS[0] if table[METRICS[0]].notna().any() else METRICS[1]
+    usd = table["standalone_cost_usd"][complete]
+    in_usd = len(usd) > 0 and bool(usd.notna().all())
+    unit = "usd" if in_usd else "seconds"
+    has_test = metric == METRICS[0]
+    table = table.assign(
+        metric=metric,
+        accuracy=table[metric],
+        accuracy_low=table["test_accuracy_low"] if has_test else math.nan,
+        accuracy_high=table["test_accuracy_high"] if has_test else math.nan,
+        cost=table[COLUMNS[unit]],
+        unit=CostUnit.USD if in_usd else CostUnit.SECONDS,
+        training_cost=table[f"training_{unit}"],
+        inference_cost=table[f"inference_{unit}"],
+        tied_with_best=(table["tie_group"] == 1).astype("boolean").where(table["tie_group"].notna()),
+    ).sort_values(["cost", "accuracy"], ascending=[True, False], kind="stable", ignore_index=True)
+    tied = table[table["tied_with_best"].fillna(value=False).astype(bool) & table["cost"].notna()]
+    table["cheapest_tied"] = table.index.isin(tied.index[:1])
+    return table.join(_steps(table, scores[metric]))
+
+
+def _steps(table: pd.DataFrame, scores: Mapping[str, Scores]) -> pd.DataFrame:
+    """What each step along the frontier gained, and what a point of it cost, by index of the table."""
+    complete = table[(table["stopped"] == 0) & table["accuracy"].notna()].sort_values("accuracy", ascending=False)
+    comparisons = compare([scores[place] for place in complete["place"]])
+    places = {index: place for place, index in enumerate(complete.index)}
+    frontier = list(table.index[table["on_frontier"].fillna(value=False).astype(bool)])
+    rows = pd.DataFrame(math.nan, table.index, ["points", "points_low", "points_high", "cost_per_point"])
+    for before, after in pairwise(frontier):
+        gain = comparisons.difference(places[after], places[before])
+        points = 100 * float(table["accuracy"][after] - table["accuracy"][before])
+        paid = float(table["cost"][after] - table["cost"][before])
+        rows.loc[after] = [points, 100 * gain.low, 100 * gain.high, paid / points if points > 0 else math.nan]
+    return rows
