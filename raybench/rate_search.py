@@ -17,10 +17,12 @@ from raybench.choices import Choices
 from raybench.errors import InterruptedRunError
 from raybench.events import Event, TrialEnded
 from raybench.experiment import Experiment
+from raybench.ledger import Kind
 from raybench.manifest import MANIFEST, chosen_before, rates_before
 from raybench.progress import Progress
 from raybench.records import Facts, Status, Trial
 from raybench.results import finished_trial_ids, remove_trial, write_trial
+from raybench.spending import Books
 from raybench.trials import UNDECIDED, Search, first_row, is_undecided, searches_of, starting_order
 from raybench.tries import FOLDER, choose_rates, configuration_key, failure_texts, is_to_run
 
@@ -73,6 +75,8 @@ def search_rates(
     interrupted = False
     if ids:
         tries = {trial.trial_id: trial for search in waiting for trial in search.tries if trial.trial_id in ids}
+        books = settings.books or Books()
+        books.trial_kind = Kind.SEARCH
         interrupted = _run(
             starting_order(list(tries.values())),
             about=f"{len(tries)} tries for {len(waiting)} configurations",
@@ -82,6 +86,7 @@ def search_rates(
             quiet=quiet,
             on_start=lambda choices: on_start(choices, rates),
         )
+        books.trial_kind = None
         rates |= choose_rates(run_dir, waiting)
     if not interrupted:
         _clear(run_dir)

@@ -292,6 +292,8 @@ class TrialResult:
     """What `train_seconds` would be with nothing else on the device: images over images per second measured alone."""
     device_share: float | None = None
     """Part of the node that the trial would have to itself then: whole GPUs, or its part of the cores."""
+    build_seconds: float | None = None
+    """Of `wall_seconds`, for what later trials find done: decoded images, and features of frozen backbones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

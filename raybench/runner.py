@@ -7,6 +7,7 @@ is on disk before the next one starts.
 
 import math
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -21,6 +22,7 @@ from raybench.choices import Choices
 from raybench.errors import ExperimentError, InterruptedRunError, RunError
 from raybench.events import TrialEnded
 from raybench.experiment import Experiment, load_experiment
+from raybench.ledger import Kind
 from raybench.manifest import (
     EXPERIMENT,
     Manifest,
@@ -29,10 +31,12 @@ from raybench.manifest import (
     read_manifest,
     write_manifest,
 )
+from raybench.prices import per_hour, prices
 from raybench.progress import Progress
 from raybench.rate_search import search_rates, settle_undecided
 from raybench.records import Facts, Status, Trial
 from raybench.results import RESULTS_ORDER, finished_trial_ids, load_results, match_trials
+from raybench.spending import Books, Machine
 from raybench.trials import expand, is_undecided, searches_of, starting_order
 from raybench.tries import charge_search, search_table
 
@@ -107,11 +111,12 @@ def run(
         InputError: something in the file, the data or the run directory cannot be used; nothing was started.
 
     """
+    books = Books()
     path = embedded_experiment() if experiment is None else Path(experiment)
     loaded = load_experiment(path, overrides)
     directory = Path(run_dir) if run_dir is not None else RUNS / loaded.name
     check_belongs(directory, loaded)
-    settings = _settings(loaded, str(path), num_cpus, num_gpus, address)
+    settings = _settings(loaded, str(path), num_cpus=num_cpus, num_gpus=num_gpus, address=address, books=books)
     return _conduct(loaded, str(path), directory, settings, quiet=quiet)
 
 
@@ -128,10 +133,11 @@ def resume(
 
     `retry_failed` trains failed trials again; they are left as they are otherwise.
     """
+    books = Books()
     directory = Path(run_dir)
     experiment = read_manifest(directory).experiment
     label = str(directory / EXPERIMENT)
-    settings = _settings(experiment, label, num_cpus, num_gpus, address)
+    settings = _settings(experiment, label, num_cpus=num_cpus, num_gpus=num_gpus, address=address, books=books)
     return _conduct(experiment, label, directory, settings, quiet=quiet, retry_failed=retry_failed)
 
 
@@ -162,9 +168,16 @@ def find_trial(run: Run, trial_id: str) -> Trial:
 
 
 def _settings(
-    experiment: Experiment, label: str, num_cpus: int | None, num_gpus: int | None, address: str | None
+    experiment: Experiment,
+    label: str,
+    *,
+    num_cpus: int | None,
+    num_gpus: int | None,
+    address: str | None,
+    books: Books,
 ) -> "Settings":
     # Imported here, as below: ray and torch take seconds, and who reads a run needs neither.
+    from raybench.scheduling.cluster import LOCAL_INSTANCE  # noqa: PLC0415
     from raybench.scheduling.meters import BENCH  # noqa: PLC0415
     from raybench.scheduling.tune import Settings, check_settings  # noqa: PLC0415
     from raybench.training.devices import find_devices  # noqa: PLC0415
@@ -175,10 +188,15 @@ def _settings(
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         address=address,
-        price_per_hour_usd=experiment.price_per_hour_usd,
+        price_per_hour_usd=per_hour(prices(experiment.price_per_hour_usd)),
         cache_limit_bytes=experiment.cache_limit_bytes,
         bench=BENCH if experiment.resources.measure else None,
+        books=books,
     )
+    if address is None:  # else this may be a head that runs no trials
+        price = settings.price_per_hour_usd.get(LOCAL_INSTANCE)
+        here = Machine(node=platform.node(), instance_type=LOCAL_INSTANCE, usd_per_hour=price)
+        books.add_machine(here, from_start=True)
     try:
         check_settings(settings, cpus=os.cpu_count() or 1, gpus=len(find_devices().gpus))
     except ExperimentError as error:
@@ -199,7 +217,10 @@ def _conduct(
 
     _check_writable(directory)
     console = Console(quiet=quiet)
-    facts = preflight_with_status(experiment, label, console)
+    books = settings.books or Books()
+    books.started()
+    with books.during(Kind.PREFLIGHT):
+        facts = preflight_with_status(experiment, label, console)
     started = False
 
     def start(choices: Choices, rates: Mapping[str, float]) -> None:
@@ -207,6 +228,7 @@ def _conduct(
         started = True
         try:
             write_manifest(directory, experiment, facts, choices, rates)
+            books.open(directory)
         except OSError as error:
             raise RunError(f"{directory}: cannot be written to: {error}; give another --run-dir") from None
 

@@ -19,10 +19,8 @@ import ray
 from ray._private import ray_constants
 
 from raybench.errors import InputError
-from raybench.scheduling.resources import check_declared
+from raybench.scheduling.resources import INSTANCE_LABEL, check_declared
 
-INSTANCE_LABEL = "raybench/instance"
-"""Label of a Ray node that names its machine type, which prices are listed by."""
 LOCAL_INSTANCE = "local"
 """Machine type of the machine where Ray is started for one run."""
 OBJECT_STORE_BYTES = 100 * 2**20

@@ -18,6 +18,8 @@ from ray.tune import PlacementGroupFactory
 from raybench.errors import ExperimentError, InputError
 from raybench.records import ResourceRequest
 
+INSTANCE_LABEL = "raybench/instance"
+"""Label of a Ray node that names its machine type, which prices are listed by."""
 STEP = 0.0001
 """Ray counts resources in ten-thousandths."""
 ACCELERATOR = "accelerator_type:"
@@ -36,6 +38,9 @@ class Node:
     """What Ray calls its GPUs, such as `A10G`; None where it has none, or they are declared only."""
     node_id: str = field(default="", compare=False)
     """Ray's."""
+    host: str = field(default="", compare=False)
+    instance_type: str | None = field(default=None, compare=False)
+    """What it is labelled with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +85,11 @@ def device_share(share: Share, machine: Node) -> float:
     return math.ceil(share.gpu) / machine.gpus if share.gpu else share.cpu / machine.cpus
 
 
+def held_share(share: Share, machine: Node) -> float:
+    """Return the part of a machine, 0 to 1, that a trial of that share holds: of its GPUs, or of its cores."""
+    return share.gpu / machine.gpus if share.gpu else share.cpu / machine.cpus
+
+
 def _node(said: Mapping[str, Any]) -> Node:
     resources: Mapping[str, float] = said["Resources"]
     kinds = [name.removeprefix(ACCELERATOR) for name in resources if name.startswith(ACCELERATOR)]
@@ -89,6 +99,8 @@ def _node(said: Mapping[str, Any]) -> Node:
         gpus=gpus,
         accelerator=kinds[0] if kinds and gpus else None,
         node_id=said["NodeID"],
+        host=said.get("NodeManagerHostname", ""),
+        instance_type=said.get("Labels", {}).get(INSTANCE_LABEL),
     )
 
 

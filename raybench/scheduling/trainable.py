@@ -15,6 +15,7 @@ import math
 import os
 import platform
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -34,9 +35,9 @@ from raybench.events import TrialEnded
 from raybench.pace import pace_keys
 from raybench.records import Allocation, EpochRecord, Inference, Pace, Status, Trial, TrialResult
 from raybench.results import write_trial
-from raybench.scheduling.cluster import INSTANCE_LABEL
 from raybench.scheduling.decisions import find_desk
-from raybench.scheduling.resources import Share, device_name, device_share, node
+from raybench.scheduling.resources import INSTANCE_LABEL, Share, device_name, device_share, node
+from raybench.spending import Spent
 from raybench.trials import first_row, from_json, to_json
 
 CLEANUP_SECONDS = 60
@@ -47,6 +48,8 @@ EPOCH = "epoch"
 """Key of a report that holds an `EpochNews`."""
 ENDED = "ended"
 """Key of a trial's last report, which holds a `TrialEnded`."""
+SPENT = "spent"
+"""Key of the same report, which holds what the attempt took: a `Spent`."""
 
 
 class Execute(Protocol):
@@ -112,6 +115,7 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
         SystemExit: the run was interrupted.
 
     """
+    started = time.perf_counter()
     _prepare_process(shared)
     desk = _desk(shared.desk)
     trial = from_json(json.loads(config["record"]))
@@ -133,7 +137,8 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
         write_trial(shared.run_dir, result, history, None)
     _freeze_imports()
     # After the row: the driver takes it as the news that the row is there. Ray Tune ends the function here, as done.
-    tune.report({ENDED: ended_event(result), DONE: True})
+    spent = Spent(seconds=time.perf_counter() - started, build_seconds=result.build_seconds or 0.0)
+    tune.report({ENDED: ended_event(result), SPENT: spent, DONE: True})
 
 
 def _ends(desk: ActorHandle[Any], record: EpochRecord) -> bool:

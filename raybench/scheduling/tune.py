@@ -9,7 +9,7 @@ is read back: what lasts are rows, checkpoints and the decision log in the run d
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,17 @@ from tempfile import TemporaryDirectory
 import ray
 from ray import tune
 from ray.exceptions import RayError
+from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 
 from raybench.choices import Choices
 from raybench.errors import RaybenchError
 from raybench.events import Event
+from raybench.ledger import Kind
 from raybench.records import AshaSettings, ResourceRequest, Status, Trial
 from raybench.scheduling import resources
 from raybench.scheduling.asha import GroupedAsha
+from raybench.scheduling.bookkeeper import Bookkeeper
 from raybench.scheduling.choosing import Settled, settle, unmeasured
 from raybench.scheduling.cluster import check_session, environment, import_path, quiet_ray, ray_session
 from raybench.scheduling.decisions import LOG_NAME, DecisionLog, open_desk
@@ -33,6 +36,7 @@ from raybench.scheduling.driver import Announcer, Interruption, Problems, Record
 from raybench.scheduling.meters import Origin
 from raybench.scheduling.queue import AllEnded, Finish, InOrder, Room, TrialQueue
 from raybench.scheduling.trainable import Shared, run_trial
+from raybench.spending import Books
 from raybench.trials import group_of
 
 TUNE_ENVIRONMENT = {
@@ -74,6 +78,8 @@ class Settings:
     `raybench.scheduling.meters.Bench`."""
     earlier: Choices = field(default_factory=Choices)
     """What an earlier run on this run directory chose, which holds."""
+    books: Books | None = None
+    """Where the time of machines is entered; None: nowhere."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,6 +153,9 @@ def run_trials(
         )
     except KeyboardInterrupt:
         interruption.requested = True
+    finally:
+        if settings.books is not None:
+            settings.books.ended()
     announcer.find_rows()
     statuses = {trial.trial_id: announcer.statuses.get(trial.trial_id, Status.UNFINISHED) for trial in trials}
     return Outcome(
@@ -167,16 +176,24 @@ def _run(
     problems: Problems,
 ) -> None:
     """Start Ray and hand the trials to it until each has a row."""
+    books = settings.books or Books()
     log = DecisionLog(run_dir / LOG_NAME)
     decisions = [] if settings.asha is None else log.read()
-    with (
-        quiet_ray(),
-        ray_session(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address) as ends_with_run,
-        interruption.listening(),
-    ):
+    with quiet_ray(), ExitStack() as session:
+        with books.during(Kind.STARTING):
+            ends_with_run = session.enter_context(
+                ray_session(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address)
+            )
+        session.enter_context(interruption.listening())
         interruption.at_once = ends_with_run
-        settled = _settled(trials, settings, announcer=announcer, interruption=interruption)
+        with books.during(Kind.MEASURING):
+            settled = _settled(trials, settings, announcer=announcer, interruption=interruption)
         on_start(settled.choices)
+        bookkeeper = Bookkeeper(
+            books, share=settled.share, machines=resources.nodes, usd_per_hour=settings.price_per_hour_usd
+        )
+        bookkeeper.machines()
+        session.enter_context(books.trials(bookkeeper.places(len(trials)), bookkeeper.shares()))
         with open_desk(None if settings.asha is None else log.path) as desk:
             shared = Shared(
                 run_dir=run_dir,
@@ -210,8 +227,8 @@ def _run(
                         max_failures=settings.max_failures,
                         scheduler=scheduler,
                         # A waiting trial makes a cluster grow.
-                        room=Room(settled.share, spare=0 if ends_with_run else 1),
-                        announcer=announcer,
+                        room=Room(settled.share, spare=0 if ends_with_run else 1, machines=bookkeeper.machines),
+                        callbacks=[announcer, bookkeeper],
                         interruption=interruption,
                     )
             if not interruption.requested:
@@ -247,7 +264,7 @@ def _fit(
     max_failures: int,
     scheduler: InOrder,
     room: Room,
-    announcer: Announcer,
+    callbacks: Sequence[Callback],
     interruption: Interruption,
 ) -> None:
     """Let one Tuner run the trials, in a directory that is gone afterwards."""
@@ -272,7 +289,7 @@ def _fit(
                 name="trials",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[announcer, Finish(queue.ended)],
+                callbacks=[*callbacks, Finish(queue.ended)],
                 stop=interruption,
                 failure_config=tune.FailureConfig(max_failures=max_failures),
             ),

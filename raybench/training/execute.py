@@ -62,9 +62,11 @@ def run(
     started_at, started = datetime.now(UTC), time.perf_counter()
     device = prepare_process(trial, allocation)
     memory = PeakMemory(device)
+    opened = time.perf_counter()
     images = _images(
         trial.dataset, with_base=crops(trial.strategy.augmentation), limit_bytes=allocation.cache_limit_bytes
     )
+    opened_seconds = time.perf_counter() - opened
     cache = FeatureCache(root=cache_root(), limit_bytes=allocation.cache_limit_bytes)
     training = Training(trial, images, device=device, tuning=allocation.tuning, cache=cache)
     checkpointer = Checkpointer(state_path(run_dir, trial.trial_id), checkpoint_seconds)
@@ -91,6 +93,7 @@ def run(
             val_images=len(images.val),
         ),
         device_share=allocation.device_share,
+        build_seconds=opened_seconds + training.build_seconds,
         inference_images_per_second=None if inference is None else inference.images_per_second,
         inference_latency_seconds=None if inference is None else inference.latency_seconds,
     )

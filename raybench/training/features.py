@@ -97,6 +97,8 @@ class FrozenFeatures:
         ends = np.cumsum([len(split) for split in self._splits.values()]).tolist()
         self._ranges = {name: slice(*ends) for name, ends in zip(self._splits, pairwise([0, *ends]), strict=True)}
         self._batch = batch_size(preparation.device)
+        self.computed_seconds = 0.0
+        """What this object computed itself."""
         self._own_seconds: list[float] = []
         self._rows = entry.rows if entry else MemoryRows(ends[-1], backbone.width)
 
@@ -176,6 +178,7 @@ class FrozenFeatures:
         with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=self._bfloat16):
             rows = self.backbone(batch)[: len(positions)].float().cpu().numpy()
         seconds = time.perf_counter() - started
+        self.computed_seconds += seconds
         if self._entry is None:
             self._own_seconds.append(seconds)
         else:

@@ -137,6 +137,11 @@ class Training:
         """Whether anything but the head has been trained."""
         return self._best.whole
 
+    @property
+    def build_seconds(self) -> float:
+        """Seconds that this object spent on features, which others find done."""
+        return sum(features.computed_seconds for features in self._features.values() if features)
+
     def state(self) -> dict[str, Any]:
         """Return everything that `load_state` needs to go on as if never interrupted: tensors and plain values.
 

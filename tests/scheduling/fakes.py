@@ -43,6 +43,8 @@ class Script:
     """File in the run directory before which the trial does not get beyond its first epoch."""
     raises: bool = False
     """In the second epoch."""
+    epoch_seconds: float = 0.0
+    """What an epoch takes."""
     kills: int = 0
     """Starts that end with the process killing itself before the second epoch."""
 
@@ -80,6 +82,7 @@ def run(trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: Callab
     for index, loss in enumerate(script.losses):
         if index == 1:
             _meet_fate(run_dir, trial, script)
+        time.sleep(script.epoch_seconds)
         history.append(_record(trial, index + 1, loss))
         if on_epoch(history[-1]):
             status = Status.STOPPED

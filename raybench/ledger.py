@@ -1,0 +1,176 @@
+"""What a run really spent: entries of seconds on machines in, one line each in `ledger.jsonl`; out, where they went.
+
+    node seconds x price  =  trials + searches + measuring + ... + idle  +  residual
+
+Every entry is measured by whoever spends the time: a trial's by its own process, idle places by the driver. So the
+residual is not what makes the sum right but what nobody measured: handing trials over, and gaps between the parts.
+
+An entry is seconds x part of the machine held; entries of different sessions (runs of the command on one run directory)
+are told apart. The line of a machine is written again and again with its time so far: the last one counts, so that a
+driver that was killed leaves what it had spent by its last line.
+
+Covered: machines that ran trials, from the moment the run had them. Not covered: a cluster's head, storage, traffic.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from raybench.cost import SECONDS_PER_HOUR
+
+LEDGER: Final = "ledger.jsonl"
+"""File of a run directory."""
+
+
+class Kind(StrEnum):
+    """Where the time of a machine went."""
+
+    STARTING = "starting"
+    """Python, raybench and Ray, until trials can be handed out."""
+    PREFLIGHT = "preflight"
+    """Looking at data, models and weights; decoding images that no run on this machine decoded before."""
+    MEASURING = "measuring"
+    """How models are computed soonest, how many trials at once pay, what phases take alone."""
+    WORKERS = "starting workers"
+    """Places whose process was not there yet."""
+    SEARCH = "learning-rate search"
+    """Tries of learning rates, however they ended."""
+    COMPLETED = "completed trials"
+    STOPPED = "stopped trials"
+    FAILED = "failed trials"
+    LOST = "lost attempts"
+    """Trials until their worker was lost; what a checkpoint saved of them was not spent twice."""
+    INTERRUPTED = "interrupted attempts"
+    """Trials that ran when the run was ended by Ctrl-C or a signal."""
+    CACHES = "cache and feature builds"
+    """Within trials: what others find done."""
+    IDLE = "idle"
+    """Places without a trial while trials ran elsewhere, and parts of the machine that no place covers."""
+    ENDING = "ending"
+    """Until Ray is gone."""
+    MACHINE = "machine"
+    """The whole machine, for as long as the session had it: what the others have to add up to."""
+
+
+PARTS: Final = tuple(kind for kind in Kind if kind is not Kind.MACHINE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """Seconds of a part of a machine."""
+
+    session: str
+    """When it began, and the driver's process."""
+    kind: Kind
+    node: str
+    """Host name."""
+    seconds: float
+    device_share: float
+    """Part of the machine, 0 to 1."""
+    trial_id: str | None = None
+    instance_type: str | None = None
+    usd_per_hour: float | None = None
+    """Of the whole machine, when it was used; None where that is unknown."""
+
+
+COLUMNS: Final = [
+    *("session", "kind", "trial_id", "node", "instance_type", "seconds", "device_share", "usd_per_hour"),
+    *("device_seconds", "cost_usd"),
+]
+"""Of `load`: `device_seconds` is seconds x share, `cost_usd` that times the price."""
+
+
+def append(run_dir: Path, entries: Iterable[Entry]) -> None:
+    """Write entries behind those that are there. Raises OSError."""
+    lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in entries)
+    if lines:
+        with (run_dir / LEDGER).open("a", encoding="utf-8") as file:
+            file.write(lines)
+
+
+def load(run_dir: str | Path) -> pd.DataFrame:
+    """Return the entries of a run: the columns `COLUMNS`, one row an entry, of a machine the last one of each session.
+
+    Empty where the run kept no ledger. Lines that a killed driver left half written are passed over.
+    """
+    try:
+        lines = (Path(run_dir) / LEDGER).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        lines = []
+    rows = [row for line in lines if (row := _row(line)) is not None]
+    names = [each.name for each in fields(Entry)]
+    table = pd.DataFrame(rows, columns=names).astype(
+        {"seconds": float, "device_share": float, "usd_per_hour": float}, errors="ignore"
+    )
+    again = (table["kind"] == Kind.MACHINE) & table.duplicated(["session", "node", "kind"], keep="last")
+    table = table[~again].reset_index(drop=True)
+    device_seconds = table["seconds"] * table["device_share"]
+    cost = device_seconds * table["usd_per_hour"] / SECONDS_PER_HOUR
+    return table.assign(device_seconds=device_seconds, cost_usd=cost)[COLUMNS]
+
+
+def _row(line: str) -> dict[str, object] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and row.get("kind") in set(Kind) else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One kind of spending, over all sessions."""
+
+    kind: Kind
+    entries: int
+    device_minutes: float
+    share: float
+    """Of all machine time; NaN where there is none."""
+    cost_usd: float
+    """NaN where a price is unknown."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """Where the time and the money of a run went."""
+
+    lines: tuple[Line, ...]
+    """Of each kind that occurred, in the order of `Kind`."""
+    machine: Line
+    """All of it."""
+    residual_share: float
+    """Of the machine time, that no line covers; below 0 where lines overlap; NaN where there is none."""
+    sessions: int
+
+
+def summary(ledger: pd.DataFrame) -> Summary:
+    """Add the entries of `load` up by kind."""
+    lines = {kind: _line(kind, ledger) for kind in Kind}
+    machine = lines[Kind.MACHINE]
+    covered = sum(lines[kind].device_minutes for kind in PARTS)
+    return Summary(
+        lines=tuple(lines[kind] for kind in PARTS if lines[kind].entries),
+        machine=machine,
+        residual_share=1 - covered / machine.device_minutes if machine.device_minutes else math.nan,
+        sessions=int(ledger["session"].nunique()),
+    )
+
+
+def _line(kind: Kind, ledger: pd.DataFrame) -> Line:
+    own = ledger[ledger["kind"] == kind]
+    whole = float(ledger.loc[ledger["kind"] == Kind.MACHINE, "device_seconds"].sum())
+    seconds = float(own["device_seconds"].sum())
+    return Line(
+        kind=kind,
+        entries=len(own),
+        device_minutes=seconds / 60,
+        share=seconds / whole if whole else math.nan,
+        # min_count: a sum with one unknown part is unknown
+        cost_usd=float(own["cost_usd"].sum(skipna=False)) if len(own) else math.nan,
+    )

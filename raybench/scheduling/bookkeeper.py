@@ -1,0 +1,110 @@
+"""Books what machines do while Ray Tune runs: its hooks in, entries of the ledger out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from ray._private.state import actors
+from ray.tune import Callback
+from ray.tune.experiment import Trial as TuneTrial
+
+from raybench.ledger import Kind
+from raybench.records import Status
+from raybench.scheduling.resources import Node, Share, count_places, held_share
+from raybench.scheduling.trainable import ENDED, SPENT
+from raybench.spending import Books, Machine
+
+KINDS: Final[Mapping[Status, Kind]] = {
+    Status.COMPLETED: Kind.COMPLETED,
+    Status.STOPPED: Kind.STOPPED,
+    Status.FAILED: Kind.FAILED,
+}
+SHORT_ID: Final = 6
+"""Digits of a node's id that tell machines of one host name apart."""
+
+
+class Bookkeeper(Callback):
+    """Begins and ends attempts in the books.
+
+    Args:
+        books: of the session.
+        share: of each trial.
+        machines: that Ray has, now.
+        usd_per_hour: by instance type.
+
+    """
+
+    def __init__(
+        self,
+        books: Books,
+        *,
+        share: Share,
+        machines: Callable[[], Sequence[Node]],
+        usd_per_hour: Mapping[str, float],
+    ) -> None:
+        self.books = books
+        self._share = share
+        self._ask = machines
+        self._usd_per_hour = usd_per_hour
+        self._machines: dict[str, Node] = {}
+        """By Ray's id."""
+        self._names: dict[str, str] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Ray Tune writes its callbacks into files that are never read back."""
+        return {}
+
+    def machines(self) -> Sequence[Node]:
+        """Return the machines that Ray has, and count those that have room for a trial."""
+        found = self._ask()
+        for each in found:
+            if each.node_id not in self._machines and count_places(self._share, [each]):
+                self._machines[each.node_id] = each
+                taken = each.host in self._names.values()
+                name = f"{each.host} {each.node_id[:SHORT_ID]}" if taken else each.host
+                self._names[each.node_id] = name
+                price = self._usd_per_hour.get(each.instance_type or "")
+                self.books.add_machine(Machine(node=name, instance_type=each.instance_type, usd_per_hour=price))
+        return found
+
+    def places(self, most: int) -> dict[str, int]:
+        """Return how many of at most so many trials fit on each machine, by name."""
+        counted: dict[str, int] = {}
+        for node_id, name in self._names.items():
+            counted[name] = min(count_places(self._share, [self._machines[node_id]]), most - sum(counted.values()))
+        return counted
+
+    def shares(self) -> dict[str, float]:
+        """Return what a trial holds of each machine, by name."""
+        return {self._names[node_id]: held_share(self._share, each) for node_id, each in self._machines.items()}
+
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
+        """Begin an attempt."""
+        del iteration, trials, info
+        node_id = self._node_of(trial)
+        if node_id is not None:
+            share = held_share(self._share, self._machines[node_id])
+            self.books.begin(trial.config["trial"], self._names[node_id], share)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Mapping[str, Any], **info: object
+    ) -> None:
+        """End an attempt whose process says what it took."""
+        del iteration, trials, info
+        if ENDED in result:
+            self.books.end(trial.config["trial"], KINDS[result[ENDED].status], result.get(SPENT))
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
+        """End an attempt whose worker was lost."""
+        del iteration, trials, info
+        self.books.end(trial.config["trial"], Kind.LOST)
+
+    on_trial_recover = on_trial_error
+
+    def _node_of(self, trial: TuneTrial) -> str | None:
+        """Return the machine of a trial's process; None where it is none that is counted."""
+        if len(self._machines) == 1:
+            return next(iter(self._machines))
+        actor = trial.temporary_state.ray_actor
+        said = actors(actor._actor_id.hex()) if actor is not None else {}  # noqa: SLF001 - Ray has no public way without its dashboard
+        node_id = said.get("Address", {}).get("NodeID")
+        return node_id if node_id in self._machines else None

@@ -1,0 +1,215 @@
+"""Keeps the books while a run goes on: who begins and ends something on a machine in, entries of the ledger out.
+
+A session begins with the process, before there is a run directory, so entries wait until `open` says where they go.
+Clocks are handed in; nothing here reads the time by itself.
+"""
+
+import contextlib
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from raybench.ledger import Entry, Kind, append
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machine:
+    """A machine that trials may run on."""
+
+    node: str
+    """Host name."""
+    instance_type: str | None
+    usd_per_hour: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spent:
+    """What the process of a trial measured of its own attempt."""
+
+    seconds: float
+    build_seconds: float = 0.0
+    """Of these, for caches and features that others find done."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Machine:
+    """A machine of this session, and what is held of it."""
+
+    machine: Machine
+    since: float
+    held: dict[str, float] = field(default_factory=dict)
+    """Part of the machine by trial, or by place whose process is not there yet."""
+    begun: dict[str, float] = field(default_factory=dict)
+    """When that began."""
+    counted_until: float | None = None
+    """Until when idle time is counted; None: no trials are being run."""
+    idle_seconds: float = 0.0
+    """Not written yet, x share."""
+
+
+class Books:
+    """The entries of one session.
+
+    Args:
+        started: when the session began, on the clock.
+        clock: seconds; only differences count.
+        session: what tells it from others; None: the time and the process.
+
+    """
+
+    def __init__(
+        self, *, started: float | None = None, clock: Callable[[], float] = time.time, session: str | None = None
+    ) -> None:
+        self._clock = clock
+        self._started = clock() if started is None else started
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._session = session or f"{now} {platform.node()} {os.getpid()}"
+        self._machines: dict[str, _Machine] = {}
+        self._waiting: list[Entry] = []
+        self._run_dir: Path | None = None
+        self._trials_ended: float | None = None
+        self.trial_kind: Kind | None = None
+        """What attempts count as, however they end; None: by how they end."""
+
+    def add_machine(self, machine: Machine, *, from_start: bool = False) -> None:
+        """Count a machine from now on, or from when the session began; one that is there already stays."""
+        since = self._started if from_start else self._clock()
+        self._machines.setdefault(machine.node, _Machine(machine=machine, since=since))
+
+    def price(self, usd_per_hour: Mapping[str, float]) -> None:
+        """Say what machines cost, by instance type."""
+        for each in self._machines.values():
+            machine = each.machine
+            each.machine = Machine(
+                node=machine.node,
+                instance_type=machine.instance_type,
+                usd_per_hour=usd_per_hour.get(machine.instance_type or ""),
+            )
+
+    def started(self) -> None:
+        """Count the time since the session began as spent on starting."""
+        self._book(Kind.STARTING, self._started)
+
+    @contextmanager
+    def during(self, kind: Kind) -> Iterator[None]:
+        """Count a `with` block as something that has all machines to itself, whether it ends well or not."""
+        begun = self._clock()
+        try:
+            yield
+        finally:
+            self._book(kind, begun)
+
+    @contextmanager
+    def trials(self, places: Mapping[str, int], share: Mapping[str, float]) -> Iterator[None]:
+        """Count idle parts of machines during a `with` block.
+
+        `places` says how many trials fit on each machine, by host name, and `share` what each holds of it; until a
+        place has had its first trial, its process is being started.
+        """
+        now = self._clock()
+        for node, each in self._machines.items():
+            each.counted_until = now
+            for place in range(places.get(node, 0)):
+                each.held[f"place {place}"] = share[node]
+                each.begun[f"place {place}"] = now
+        try:
+            yield
+        finally:
+            for node in self._machines:
+                for name in list(self._machines[node].held):
+                    self._end(node, name, Kind.WORKERS if name.startswith("place ") else Kind.INTERRUPTED)
+            for each in self._machines.values():
+                self._count_idle(each)
+                each.counted_until = None
+            self._trials_ended = self._clock()
+            self.write()
+
+    def ended(self) -> None:
+        """Count the time since the last trials as spent on ending."""
+        if self._trials_ended is not None:
+            self._book(Kind.ENDING, self._trials_ended)
+            self._trials_ended = None
+        self.write()
+
+    def begin(self, trial_id: str, node: str, share: float) -> None:
+        """Note that a trial holds its share of a machine from now on."""
+        each = self._machines.get(node)
+        if each is None:
+            return
+        self._count_idle(each)
+        starting = next((name for name in each.held if name.startswith("place ")), None)
+        if starting is not None:
+            self._end(node, starting, Kind.WORKERS)
+        each.held[trial_id] = share
+        each.begun[trial_id] = self._clock()
+
+    def end(self, trial_id: str, kind: Kind, spent: Spent | None = None) -> None:
+        """Note that a trial's attempt ended; without what its process measured, the driver's clock counts."""
+        for node, each in self._machines.items():
+            if trial_id in each.held:
+                self._end(node, trial_id, self.trial_kind or kind, spent)
+        self.write()
+
+    def open(self, run_dir: Path) -> None:
+        """Write what waits into a run directory, and from now on everything."""
+        self._run_dir = run_dir
+        self.write()
+
+    def write(self) -> None:
+        """Write what is not written yet, and how long each machine has been there. A full disk ends no run."""
+        if self._run_dir is None:
+            return
+        for each in self._machines.values():
+            self._count_idle(each)
+            if each.idle_seconds > 0:
+                self._enter(each, Kind.IDLE, each.idle_seconds, 1.0)
+                each.idle_seconds = 0.0
+            self._enter(each, Kind.MACHINE, self._clock() - each.since, 1.0)
+        with contextlib.suppress(OSError):
+            append(self._run_dir, self._waiting)
+            self._waiting.clear()
+
+    def _book(self, kind: Kind, since: float) -> None:
+        """Enter the time since then as held by something that has all machines to itself."""
+        now = self._clock()
+        for each in self._machines.values():
+            self._enter(each, kind, now - max(since, each.since), 1.0)
+
+    def _end(self, node: str, name: str, kind: Kind, spent: Spent | None = None) -> None:
+        each = self._machines[node]
+        self._count_idle(each)
+        share, seconds = each.held.pop(name), self._clock() - each.begun.pop(name)
+        trial_id = None if name.startswith("place ") else name
+        built = 0.0
+        if spent is not None:
+            seconds, built = spent.seconds, min(spent.build_seconds, spent.seconds)
+        if built:
+            self._enter(each, Kind.CACHES, built, share, trial_id)
+        self._enter(each, kind, seconds - built, share, trial_id)
+
+    def _count_idle(self, each: _Machine) -> None:
+        if each.counted_until is None:
+            return
+        now = self._clock()
+        each.idle_seconds += (now - each.counted_until) * max(0.0, 1 - sum(each.held.values()))
+        each.counted_until = now
+
+    def _enter(self, each: _Machine, kind: Kind, seconds: float, share: float, trial_id: str | None = None) -> None:
+        machine = each.machine
+        self._waiting.append(
+            Entry(
+                session=self._session,
+                kind=kind,
+                node=machine.node,
+                seconds=round(max(seconds, 0.0), 6),
+                device_share=share,
+                trial_id=trial_id,
+                instance_type=machine.instance_type,
+                usd_per_hour=machine.usd_per_hour,
+            )
+        )
