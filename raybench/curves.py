@@ -18,8 +18,7 @@ import pandas as pd
 
 from raybench.curve_fits import FEWEST_SIZES, Curve, fit_curve
 from raybench.errors import InputError
-from raybench.ranking import ABSENT
-from raybench.records import Status
+from raybench.trial_table import completed, trial_table
 from raybench.variance import Variance, Variances, learn_prior
 
 CONFIGURATION = ["dataset", "model", "weights", "strategy"]
@@ -148,30 +147,15 @@ def more_images(results: pd.DataFrame, *, points: float = 1.0) -> pd.DataFrame:
 
 def fit_curves(results: pd.DataFrame) -> list[Fitted]:
     """Fit a curve to each configuration, by dataset, model, weights and strategy; see `predictions` for `results`."""
-    trials = _trials(results)
+    trials = trial_table(results, ["dataset"])
     return [fitted for _, dataset in trials.groupby("dataset", sort=True) for fitted in _fit_dataset(dataset)]
-
-
-def _trials(results: pd.DataFrame) -> pd.DataFrame:
-    """Completed trials with an accuracy and a train_size."""
-    absent = {name: value for name, value in ABSENT.items() if name not in results}
-    trials = results.assign(**absent)
-    trials["train_size"] = pd.to_numeric(trials["train_size"]).astype(float)
-    trials = trials.assign(dataset=trials["dataset"].fillna(""), status=trials["status"].fillna(Status.COMPLETED))
-    scores = {
-        name: pd.to_numeric(trials[name]).astype(float) if name in trials else pd.Series(math.nan, trials.index)
-        for name in ("test_accuracy", "val_accuracy")
-    }
-    has_test = scores["test_accuracy"].notna().groupby(trials["dataset"]).transform("any")
-    trials["accuracy"] = scores["test_accuracy"].where(has_test, scores["val_accuracy"])
-    return trials[trials["status"].eq(Status.COMPLETED)]
 
 
 def _fit_dataset(trials: pd.DataFrame) -> list[Fitted]:
     """Fit the curves of one dataset's configurations, whose variances over seeds inform one another."""
-    known = trials.dropna(subset=["accuracy", "train_size"])
+    known = completed(trials).dropna(subset=["train_size"])
     by_size = known.groupby([*CONFIGURATION, "train_size"], dropna=False)["accuracy"].agg(["mean", "var", "size"])
-    points = by_size.reset_index()
+    points = by_size.reset_index().astype({"train_size": float})
     error = np.maximum(1 - points["mean"].to_numpy(), UNKNOWN_NOISE)
     relative = Variances(
         variances=points["var"].to_numpy() / error**2, degrees_of_freedom=points["size"].to_numpy(dtype=int) - 1

@@ -19,10 +19,10 @@ import pandas as pd
 from raybench.cost import SECONDS_PER_HOUR
 from raybench.errors import InputError
 from raybench.outcomes import Outcome
-from raybench.ranking import ABSENT, CONFIGURATION, rank
-from raybench.scores import scores_of
+from raybench.ranking import CONFIGURATION, rank
 from raybench.stats import Scores
 from raybench.ties import compare
+from raybench.trial_table import TEST, scores_by_place, trial_table
 
 
 class Charge(StrEnum):
@@ -46,17 +46,6 @@ class CostUnit(StrEnum):
 
 COLUMNS = {"usd": "standalone_cost_usd", "seconds": "train_seconds"}
 """Where a ranking looks for costs, by unit."""
-READ_COLUMNS = (
-    *COLUMNS.values(),
-    "standalone_seconds",
-    "search_cost_usd",
-    "search_seconds",
-    "inference_images_per_second",
-    "inference_latency_seconds",
-    "test_accuracy",
-    "val_accuracy",
-)
-METRICS = ("test_accuracy", "val_accuracy")
 ALL_SIZES = "all sizes"
 """What `comparison` says where all sizes of a dataset are compared; otherwise it is the size."""
 
@@ -152,25 +141,26 @@ def value(
         InputError: `charge` is unknown, or `predictions` is missing or below 1.
     """
     wanted, count = _checked(charge, predictions)
-    trials = _charged(results, wanted, count, price_per_hour_usd)
+    trials = trial_table(results, ["dataset"] if across_sizes else ["dataset", "train_size"])
     if trials.empty:
         return pd.DataFrame(columns=VALUE_COLUMNS)
-    trials["place"] = trials.groupby(CONFIGURATION, dropna=False, sort=True).ngroup().map(str)
-    compared = trials.assign(strategy=trials["place"], **({"train_size": None} if across_sizes else {}))
-    # The rules for frontier, pick and ties are those of a ranking, which sees what is charged here as its cost.
+    trials = _charged(trials, wanted, count, price_per_hour_usd)
+    # The rules for frontier, pick and ties are those of a ranking, which sees what is charged here as its cost. The
+    # number of a configuration stands for its strategy: where sizes are compared, names alone would be the same.
+    compared = trials.drop(columns=["search_seconds", "search_cost_usd"]).assign(strategy=trials["place"].map(str))
     ranking = rank(
-        compared.drop(columns=["place", "search_seconds", "search_cost_usd"]),
+        compared.assign(train_size=None) if across_sizes else compared,
         also=["inference_latency_seconds"],
         outcomes=outcomes,
         test_images=test_images,
         val_images=val_images,
     )
     by_place = trials.groupby("place")
-    names = by_place[CONFIGURATION].first().astype({"train_size": "Int64"})
+    names = by_place[[*CONFIGURATION, "metric"]].nth(0).assign(place=trials["place"]).set_index("place")
     means = by_place[[f"{part}_{unit}" for part in ("training", "inference") for unit in COLUMNS]].mean()
-    table = ranking.rename(columns={"strategy": "place"}).drop(columns=["model", "weights", "train_size", "dataset"])
-    table = table.merge(names, on="place").merge(means, on="place")
-    scores = _all_scores(trials, outcomes or {}, test_images)
+    table = ranking.drop(columns=CONFIGURATION).assign(place=ranking["strategy"].astype(int))
+    table = table.join(names, on="place").join(means, on="place")
+    scores = scores_by_place(trials[trials["accuracy"].notna()], outcomes or {}, test_images)
     group = [table["dataset"]] if across_sizes else [table["dataset"], table["train_size"]]
     tables = [
         _valued(rows, scores).assign(comparison=ALL_SIZES if across_sizes else _size_text(rows["train_size"].iloc[0]))
@@ -212,19 +202,8 @@ def _checked(charge: Charge | str, predictions: int | None) -> tuple[Charge, int
     return Charge(charge), predictions or 1
 
 
-def _charged(results: pd.DataFrame, charge: Charge, predictions: int, price_per_hour_usd: float | None) -> pd.DataFrame:
+def _charged(trials: pd.DataFrame, charge: Charge, predictions: int, price_per_hour_usd: float | None) -> pd.DataFrame:
     """The trials, with what they are charged in place of their own cost and seconds, and its parts beside it."""
-    absent = {name: value for name, value in ABSENT.items() if name not in results}
-    trials = results.assign(**absent).reset_index(drop=True)
-    trials["dataset"] = trials["dataset"].fillna("")
-    for name in READ_COLUMNS:
-        known = name in results
-        trials[name] = pd.to_numeric(trials[name]).astype(float) if known else pd.Series(math.nan, trials.index)
-    searched = trials["search_seconds"].notna() | trials["search_cost_usd"].notna()
-    training = {
-        "usd": trials["standalone_cost_usd"] + trials["search_cost_usd"].where(searched, 0.0),
-        "seconds": trials["train_seconds"] + trials["search_seconds"].where(searched, 0.0),
-    }
     alike = [trials["dataset"], trials["model"]]
     speed = trials["inference_images_per_second"].groupby(alike).transform("mean")
     paid = trials["standalone_cost_usd"] / trials["standalone_seconds"].where(trials["standalone_seconds"] > 0)
@@ -233,39 +212,23 @@ def _charged(results: pd.DataFrame, charge: Charge, predictions: int, price_per_
         price = pd.Series(price_per_hour_usd / SECONDS_PER_HOUR, trials.index)
     seconds = predictions / speed.where(speed > 0)
     inference = {"usd": seconds * price, "seconds": seconds}
+    charged = trials.assign(**{f"inference_{unit}": inference[unit] for unit in COLUMNS})
     for unit, column in COLUMNS.items():
-        trials[f"training_{unit}"], trials[f"inference_{unit}"] = training[unit], inference[unit]
-        both = {Charge.TRAINING: training[unit], Charge.INFERENCE: inference[unit]}
-        trials[column] = both.get(charge, training[unit] + inference[unit])
-    return trials
+        training = trials[f"training_{unit}"]
+        parts = {Charge.TRAINING: training, Charge.INFERENCE: inference[unit]}
+        charged[column] = parts.get(charge, training + inference[unit])
+    return charged
 
 
-def _all_scores(
-    trials: pd.DataFrame, outcomes: Mapping[str, Outcome], test_images: int | Mapping[str, int] | None
-) -> dict[str, dict[str, Scores]]:
-    """Scores by metric and place."""
-    scores: dict[str, dict[str, Scores]] = {}
-    for metric in METRICS:
-        known = outcomes if metric == METRICS[0] else {}
-        scores[metric] = {}
-        for place, rows in trials.groupby("place"):
-            images = test_images.get(rows["dataset"].iloc[0]) if isinstance(test_images, Mapping) else test_images
-            scores[metric][str(place)] = scores_of(
-                rows["seed"], rows[metric], rows["trial_id"], known, images if metric == METRICS[0] else None
-            )
-    return scores
-
-
-def _valued(table: pd.DataFrame, scores: Mapping[str, Mapping[str, Scores]]) -> pd.DataFrame:
+def _valued(table: pd.DataFrame, scores: Mapping[int, Scores]) -> pd.DataFrame:
     """One comparison's configurations by cost, with what each step along the frontier gained and cost."""
     complete = table["stopped"] == 0
-    metric = METRICS[0] if table[METRICS[0]].notna().any() else METRICS[1]
     usd = table["standalone_cost_usd"][complete]
     in_usd = len(usd) > 0 and bool(usd.notna().all())
     unit = "usd" if in_usd else "seconds"
-    has_test = metric == METRICS[0]
+    metric = table["metric"].iloc[0]
+    has_test = metric == TEST
     table = table.assign(
-        metric=metric,
         accuracy=table[metric],
         accuracy_low=table["test_accuracy_low"] if has_test else math.nan,
         accuracy_high=table["test_accuracy_high"] if has_test else math.nan,
@@ -277,10 +240,10 @@ def _valued(table: pd.DataFrame, scores: Mapping[str, Mapping[str, Scores]]) -> 
     ).sort_values(["cost", "accuracy"], ascending=[True, False], kind="stable", ignore_index=True)
     tied = table[table["tied_with_best"].fillna(value=False).astype(bool) & table["cost"].notna()]
     table["cheapest_tied"] = table.index.isin(tied.index[:1])
-    return table.join(_steps(table, scores[metric]))
+    return table.join(_steps(table, scores))
 
 
-def _steps(table: pd.DataFrame, scores: Mapping[str, Scores]) -> pd.DataFrame:
+def _steps(table: pd.DataFrame, scores: Mapping[int, Scores]) -> pd.DataFrame:
     """What each step along the frontier gained, and what a point of it cost, by index of the table."""
     complete = table[(table["stopped"] == 0) & table["accuracy"].notna()].sort_values("accuracy", ascending=False)
     comparisons = compare([scores[place] for place in complete["place"]])

@@ -1,0 +1,84 @@
+"""Results with whatever columns in, one row a trial with the columns that questions of value need, out.
+
+What a table does not have is filled as for a ranking (`raybench.ranking.ABSENT`); numbers that it lacks are NaN.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from raybench.outcomes import Outcome
+from raybench.ranking import ABSENT, CONFIGURATION
+from raybench.records import Status
+from raybench.scores import scores_of
+from raybench.stats import Scores
+
+TEST, VAL = "test_accuracy", "val_accuracy"
+NUMBERS = (
+    TEST,
+    VAL,
+    "train_seconds",
+    "standalone_cost_usd",
+    "standalone_seconds",
+    "search_cost_usd",
+    "search_seconds",
+    "inference_images_per_second",
+    "inference_latency_seconds",
+)
+
+
+def trial_table(results: pd.DataFrame, alike: Sequence[str]) -> pd.DataFrame:
+    """Fill in what questions of value need.
+
+    Args:
+        results: one row a trial.
+        alike: columns; trials that agree in them are measured alike.
+
+    Returns:
+        All columns of the results, those of `ABSENT` and `NUMBERS`, and `metric`, `accuracy`, `training_usd`,
+        `training_seconds` and `place`. Accuracies are of the test split, or of the val split where no trial that is
+        measured alike has another. Training costs hold what choosing the learning rate cost; they are NaN where
+        either is unknown. `place` numbers configurations in the order of their names.
+    """
+    absent = {name: value for name, value in ABSENT.items() if name not in results}
+    trials = results.assign(**absent).reset_index(drop=True)
+    for name, value in ABSENT.items():
+        if value is not None and name in results:
+            trials[name] = trials[name].fillna(value)
+    trials["train_size"] = pd.to_numeric(trials["train_size"]).astype("Int64")
+    for name in NUMBERS:
+        known = name in results
+        trials[name] = pd.to_numeric(trials[name]).astype(float) if known else pd.Series(math.nan, trials.index)
+    keys = [trials[name] for name in alike]
+    has_test = trials[TEST].notna().groupby(keys, dropna=False).transform("any").astype(bool)
+    trials["metric"] = pd.Series(VAL, trials.index).where(~has_test, TEST)
+    trials["accuracy"] = trials[TEST].where(has_test, trials[VAL])
+    searched = trials["search_seconds"].notna() | trials["search_cost_usd"].notna()
+    trials["training_usd"] = trials["standalone_cost_usd"] + trials["search_cost_usd"].where(searched, 0.0)
+    trials["training_seconds"] = trials["train_seconds"] + trials["search_seconds"].where(searched, 0.0)
+    trials["place"] = trials.groupby(CONFIGURATION, dropna=False, sort=True).ngroup()
+    return trials
+
+
+def completed(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials that completed and have an accuracy."""
+    return trials[trials["status"].eq(Status.COMPLETED) & trials["accuracy"].notna()]
+
+
+def scores_by_place(
+    trials: pd.DataFrame, outcomes: Mapping[str, Outcome], test_images: int | Mapping[str, int] | None
+) -> dict[int, Scores]:
+    """Accuracies of each configuration of a `trial_table`, by its place."""
+    scores = {}
+    for place, rows in trials.groupby("place"):
+        tested = rows["metric"].iloc[0] == TEST
+        images = test_images.get(rows["dataset"].iloc[0]) if isinstance(test_images, Mapping) else test_images
+        scores[int(str(place))] = scores_of(
+            rows["seed"],
+            rows["accuracy"],
+            rows["trial_id"],
+            outcomes if tested else {},
+            images if tested else None,
+        )
+    return scores
