@@ -7,7 +7,7 @@ import html
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -15,13 +15,38 @@ import plotly.graph_objects as go
 from raybench.formats import safe_text, shortened
 from raybench.report.theme import colour
 
+T = TypeVar("T")
+
 MOST_POINTS = 1000
 """Points that one figure draws: more take long to draw and cannot be read."""
 MOST_LABEL = 44
 """Letters of a name inside a figure; the table beside it has all of them."""
-FEW_POWERS = 2
-"""Powers of ten up to which an axis has ticks between them."""
-MOST_TICKS = 8
+MOST_TICKS = 6
+CLOCK = (
+    0.1,
+    0.2,
+    0.5,
+    1,
+    2,
+    5,
+    10,
+    20,
+    30,
+    60,
+    120,
+    300,
+    600,
+    1200,
+    1800,
+    3600,
+    7200,
+    18000,
+    36000,
+    86400,
+    172800,
+    432000,
+)
+"""Seconds that an axis of time has ticks at, and the steps between them."""
 WIDE_RANGE = 20
 """Axes on which the largest value is this many times the smallest are logarithmic."""
 
@@ -74,16 +99,26 @@ def scale(values: Sequence[float]) -> str:
     return "log" if known and min(known) > 0 and max(known) >= WIDE_RANGE * min(known) else "linear"
 
 
-def ticks(values: Sequence[float], kind: str) -> list[float]:
-    """Round values for a logarithmic axis: 1, 2 and 5 of each power of ten, or fewer; none for a linear one."""
+def ticks(values: Sequence[float], kind: str, *, seconds: bool = False) -> list[float]:
+    """Round values for an axis of costs: seconds as clocks have them, USD in steps of 1, 2 and 5; at most about eight."""
     known = [value for value in values if value > 0]
-    if kind != "log" or not known:
+    if not known:
         return []
-    low, high = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
-    steps = (1, 2, 5) if max(known) < 10**FEW_POWERS * min(known) else (1,)
-    every = max(1, (high - low) // MOST_TICKS)
-    # Written as text, for 5 * 10 ** -5 is not quite 5e-5.
-    return [float(f"{step}e{power}") for power in range(low, high + 1, every) for step in steps]
+    low, high = min(known), max(known)
+    if kind == "log":
+        # Written as text, for 5 * 10 ** -5 is not quite 5e-5.
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        every = [float(f"{step}e{power}") for power in powers for step in (1, 2, 5)]
+        round_values = [value for value in (CLOCK if seconds else every) if low / 2 <= value <= high * 2]
+        return thinned(round_values, MOST_TICKS)
+    least = high / MOST_TICKS
+    steps = (
+        CLOCK
+        if seconds
+        else [float(f"{step}e{math.floor(math.log10(least)) + up}") for up in (0, 1) for step in (1, 2, 5)]
+    )
+    step = next((step for step in steps if step >= least), least)
+    return [step * number for number in range(math.ceil(high / step) + 1)]
 
 
 def intervals(rows: pd.DataFrame, shade: str) -> dict[str, Any] | None:
@@ -102,7 +137,7 @@ def intervals(rows: pd.DataFrame, shade: str) -> dict[str, Any] | None:
     }
 
 
-def thinned(places: Sequence[int], most: int = MOST_POINTS) -> list[int]:
+def thinned(places: Sequence[T], most: int = MOST_POINTS) -> list[T]:
     """At most so many of these, evenly chosen, first and last among them."""
     if len(places) <= most:
         return list(places)

@@ -40,7 +40,7 @@ def size_figure(ranking: pd.DataFrame, predictions: pd.DataFrame, *, name: str, 
         layout=layout(
             xaxis=axis(
                 "Training images",
-                type=scale([float(size) for size in known["train_size"]]),
+                type=scale([float(size) for size in (*known["train_size"], *predictions["train_size"])]),
                 tickvals=sorted({int(size) for size in known["train_size"]}),
                 tickformat=",",
             ),

@@ -122,7 +122,7 @@ def _roles(rows: pd.DataFrame) -> list[str]:
 def _drawn(costs: _Costs) -> go.Figure:
     rows, steps = costs.rows, costs.steps
     kind = scale(rows["cost"].tolist())
-    values = ticks(rows["cost"].tolist(), kind)
+    values = ticks(rows["cost"].tolist(), kind, seconds=not costs.in_usd)
     marks = {"tickvals": values, "ticktext": [costs.text(value) for value in values]} if values else {}
     figure = go.Figure(
         layout=layout(

@@ -19,6 +19,7 @@ from raybench.formats import safe_text
 from raybench.report.compare import Comparison
 from raybench.report.compare_views import FAIR, UNFAIR, comparison_sections, names
 from raybench.report.page_answer import answer
+from raybench.report.page_findings import find
 from raybench.report.page_material import Material, load_material
 from raybench.report.page_parts import Figure, ReportData, Section
 from raybench.report.page_sections import sections
@@ -73,11 +74,12 @@ def write_page(text: str, path: Path) -> None:
 
 def report_data(material: Material) -> ReportData:
     """Return everything that the report of a material says."""
+    findings = find(material)
     return ReportData(
-        title=material.name,
+        title=safe_text(material.name),
         subtitle=_subtitle(material),
-        answer=answer(material),
-        sections=sections(material),
+        answer=answer(material, findings),
+        sections=sections(material, findings),
     )
 
 

@@ -15,16 +15,18 @@ from raybench.formats import (
 from raybench.report.advice import configuration_name, group_name
 from raybench.report.figures_value import frontier_figure
 from raybench.report.page_classes import weakest_class
-from raybench.report.page_material import Material, accuracy_column, groups_of
+from raybench.report.page_data import one_more_point
+from raybench.report.page_findings import PREDICTIONS, Findings
+from raybench.report.page_material import Material, accuracy_column, groups_of, trials_of
 from raybench.report.page_next import next_step
 from raybench.report.page_parts import Answer, Cell, Column, Mood, Point, Row, Table, cells
 from raybench.report.page_trust import trust_points
+from raybench.value import CostUnit
 
 MOST_TIED = 4
 """Configurations named as not to be told apart from the pick; the rest are counted."""
 ANSWER_FIGURE = "figure-frontier"
-PREDICTIONS = 1_000_000
-"""Predictions that the cost of using a model is quoted for."""
+MOST_PICKS = 24
 LARGE_SPLIT = 2000
 """Test images from which on a second decimal of a percentage means something."""
 
@@ -46,7 +48,7 @@ def group_anchor(material: Material, group: pd.DataFrame) -> str:
     return f"ranking-{places[0] if places else 0}"
 
 
-def answer(material: Material) -> Answer:
+def answer(material: Material, findings: Findings) -> Answer:
     """Return what the first screen says."""
     ranking = material.ranking
     if ranking.empty:
@@ -65,9 +67,10 @@ def answer(material: Material) -> Answer:
         points = [
             _accuracy_point(pick, material),
             _training_cost_point(pick),
-            *_use_cost_points(pick, material),
+            _use_cost_point(pick, material, findings),
             *_weakest_points(pick, material),
             _tied_point(pick, group),
+            *_more_data_points(pick, findings),
         ]
     return Answer(
         question=question,
@@ -76,7 +79,7 @@ def answer(material: Material) -> Answer:
         figure=figure,
         trust=trust_points(material, group),
         next_step=next_step(material, group),
-        others=_picks_table(material),
+        others=_picks_table(material, findings),
     )
 
 
@@ -90,6 +93,10 @@ def interval_text(row: pd.Series, digits: int = 1) -> str:
     low, high = row["test_accuracy_low"], row["test_accuracy_high"]
     if is_missing(low) or is_missing(high):
         return ""
+    return _ends(low, high, digits)
+
+
+def _ends(low: float, high: float, digits: int = 1) -> str:
     return f"{percent_text(low, digits)} to {percent_text(high, digits)}"
 
 
@@ -154,31 +161,31 @@ def _training_cost_point(row: pd.Series) -> Point:
     return Point(label="Cost to train", text=capitalized(text))
 
 
-def _use_cost_points(row: pd.Series, material: Material) -> list[Point]:
+def _use_cost_point(row: pd.Series, material: Material, findings: Findings) -> Point:
     latency, speed = row["inference_latency_seconds"], row["inference_images_per_second"]
+    worth = trials_of(findings.worth, row)
     said = []
-    price = price_per_second(row, material)
-    if not is_missing(speed) and price is not None:
-        said.append(f"{money_text(PREDICTIONS / speed * price)} a million images")
+    if len(worth) and worth["unit"].iloc[0] == CostUnit.USD and not is_missing(worth["inference_cost"].iloc[0]):
+        said.append(f"{money_text(worth['inference_cost'].iloc[0])} for {PREDICTIONS:,} images")
     if not is_missing(speed):
         said.append(f"{speed:,.0f} images a second in batches")
     if not is_missing(latency):
         said.append(f"{1000 * latency:.2g} ms for one image alone")
     if said:
-        return [Point(label="Cost to use", text=capitalized(f"{'; '.join(said)}."))]
+        return Point(label="Cost to use", text=capitalized(f"{'; '.join(said)}."))
     if not material.runs:
-        return [Point(label="Cost to use", text="Not in this table.")]
-    return [Point(label="Cost to use", text=f"Not measured; raybench models {safe_text(row['model'])} --measure does.")]
+        return Point(label="Cost to use", text="Not in this table.")
+    return Point(label="Cost to use", text=f"Not measured; raybench models {safe_text(row['model'])} --measure does.")
 
 
-def price_per_second(row: pd.Series, material: Material) -> float | None:
-    """USD a second of the share of a machine that a configuration trains on; None where it is unknown."""
-    usd, seconds = row["standalone_cost_usd"], row["train_seconds"]
-    search = row.get("search_cost_usd")
-    own = usd if is_missing(search) else usd - search
-    if is_missing(own) or is_missing(seconds) or not seconds > 0:
-        return None
-    return float(own) / float(seconds) if material.runs else None
+def _more_data_points(pick: pd.Series, findings: Findings) -> list[Point]:
+    """What more images would bring, where several sizes were run."""
+    found = trials_of(findings.more_images, pick, ("dataset", "model", "weights", "strategy"))
+    if found.empty:
+        return []
+    text = one_more_point(found.iloc[0])
+    known = not is_missing(found["reachable"].iloc[0])
+    return [Point(label="One more point" if known else "More data", text=text)]
 
 
 def _weakest_points(row: pd.Series, material: Material) -> list[Point]:
@@ -226,7 +233,7 @@ def _cost_after(row: pd.Series) -> str:
     return "" if is_missing(row["train_seconds"]) else f", {duration_text(row['train_seconds'])}"
 
 
-def _picks_table(material: Material) -> Table | None:
+def _picks_table(material: Material, findings: Findings) -> Table | None:
     """The pick of each dataset and train_size, where there is more than one."""
     groups = groups_of(material.ranking)
     if len(groups) < 2:  # noqa: PLR2004 - one is the answer itself
@@ -240,7 +247,33 @@ def _picks_table(material: Material) -> Table | None:
             Column(text="95 % interval"),
             Column(text="cost to train"),
         ],
-        rows=[_pick_row(material, group) for group in groups],
+        rows=[
+            *(_pick_row(material, group) for group in groups[:MOST_PICKS]),
+            *(_overall_row(row, findings.overall) for _, row in _overall_picks(findings).iterrows()),
+        ],
+        notes=[f"The first {MOST_PICKS} of {len(groups)}."] if len(groups) > MOST_PICKS else [],
+    )
+
+
+def _overall_picks(findings: Findings) -> pd.DataFrame:
+    """The pick over all sizes of each dataset that has several."""
+    overall = findings.overall
+    return overall[overall["pick"].fillna(value=False).astype(bool)]
+
+
+def _overall_row(row: pd.Series, overall: pd.DataFrame) -> Row:
+    text = usd_text if row["unit"] == CostUnit.USD else duration_text
+    images = "" if is_missing(row["train_size"]) else f", {row['train_size']} images"
+    interval = "" if is_missing(row["accuracy_low"]) else _ends(row["accuracy_low"], row["accuracy_high"])
+    return Row(
+        cells=cells(
+            f"{safe_text(row['dataset'])}, best value of all sizes",
+            f"{configuration_name(row, overall)}{images}",
+            percent_text(row["accuracy"]),
+            interval,
+            text(row["cost"]),
+        ),
+        kind="pick",
     )
 
 

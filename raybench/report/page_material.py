@@ -18,7 +18,7 @@ from raybench.experiment import Experiment
 from raybench.foreign import Source, load_sources
 from raybench.formats import is_missing
 from raybench.manifest import EXPERIMENT, MANIFEST, read_manifest
-from raybench.ranking import CONFIGURATION, rank
+from raybench.ranking import ABSENT, CONFIGURATION, rank
 from raybench.records import DatasetFacts, Facts, Trial
 from raybench.results import load_history, load_results
 
@@ -98,6 +98,7 @@ def load_material(paths: Sequence[Path], *, test_images: int | None = None, epoc
         source = replace(source, test_images=dict.fromkeys(names, test_images) | dict(source.test_images))
     runs = tuple(run for path in paths if (run := run_details(path)) is not None)
     results = _detailed(source.results, runs)
+    results = results.assign(**{name: ABSENT[name] for name in CONFIGURATION if name not in results})
     ranking = rank(
         results, also=ALSO, outcomes=source.outcomes, test_images=source.test_images, val_images=source.val_images
     )

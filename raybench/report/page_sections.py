@@ -10,10 +10,13 @@ from raybench.report.figures_history import history_figure
 from raybench.report.figures_sizes import size_figure
 from raybench.report.page_answer import digits_for, main_group
 from raybench.report.page_classes import recall_table
+from raybench.report.page_data import data_blocks
 from raybench.report.page_environment import environment_section
+from raybench.report.page_findings import Findings
 from raybench.report.page_material import Material, groups_of
 from raybench.report.page_parts import Block, Figure, Paragraph, Section
 from raybench.report.page_ranking import architecture_table, ranking_table
+from raybench.report.page_value import gain_blocks, value_blocks
 
 MOST_ROWS = 1500
 """Rows of all rankings together."""
@@ -24,7 +27,7 @@ MOST_FIGURES = 8
 """Figures of one kind."""
 
 
-def sections(material: Material) -> list[Section]:
+def sections(material: Material, findings: Findings) -> list[Section]:
     """Return the parts of the page below its first screen."""
     ranking = material.ranking
     parts = (
@@ -32,8 +35,9 @@ def sections(material: Material) -> list[Section]:
         if ranking.empty
         else [
             _ranking(material),
-            _sizes(material),
-            _gains(material),
+            _worth(material, findings),
+            _sizes(material, findings),
+            Section(name="gains", title="What each choice buys", blocks=list(gain_blocks(findings))),
             _history(material),
             _classes(material),
             _architectures(material),
@@ -63,21 +67,22 @@ def _datasets(ranking: pd.DataFrame) -> list[pd.DataFrame]:
     return [rows for _, rows in ranking.groupby("dataset", sort=False)]
 
 
-def _sizes(material: Material) -> Section | None:
-    figures = [
-        size_figure(
-            rows,
-            pd.DataFrame(),
-            name=f"figure-sizes-{place}",
-            title=_title("Accuracy by training images", rows, material),
-        )
-        for place, rows in enumerate(_datasets(material.ranking)[:MOST_FIGURES])
-    ]
-    return Section(name="sizes", title="How much data", blocks=[figure for figure in figures if figure is not None])
+def _worth(material: Material, findings: Findings) -> Section:
+    blocks = list(value_blocks(findings, main_group(material.ranking)))
+    return Section(name="worth", title="What accuracy costs", blocks=blocks)
 
 
-def _gains(material: Material) -> Section | None:
-    return None
+def _sizes(material: Material, findings: Findings) -> Section:
+    blocks: list[Block] = []
+    for place, rows in enumerate(_datasets(material.ranking)[:MOST_FIGURES]):
+        dataset = rows["dataset"].iloc[0]
+        title = _title("Accuracy by training images", rows, material)
+        curves = findings.curves[findings.curves["dataset"] == dataset]
+        figure = size_figure(rows, curves, name=f"figure-sizes-{place}", title=title)
+        if figure is not None:
+            blocks.append(figure)
+            blocks += data_blocks(findings, dataset, rows)
+    return Section(name="sizes", title="How much data", blocks=blocks)
 
 
 def _history(material: Material) -> Section | None:

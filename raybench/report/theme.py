@@ -51,7 +51,8 @@ PALETTES: Mapping[str, Mapping[str, str]] = {
 SERIES = tuple(name for name in PALETTES["light"] if name[0] == "c" and name[1:].isdigit())
 """Colours that tell configurations apart."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down", "hexagon")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
+"""Of what was measured; dotted is predicted."""
 
 
 def colour(name: str) -> str:

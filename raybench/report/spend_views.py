@@ -1,0 +1,110 @@
+"""What a run will take and what it took: a quote and a ledger in, Rich renderables and sentences out."""
+
+import math
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from raybench.formats import MISSING, duration_text, safe_text, usd_text
+from raybench.ledger import Line, Summary
+from raybench.quote import Quote, Range
+
+SECONDS_PER_MINUTE = 60
+SMALLEST_SHARE = 0.0005
+"""Below this a percentage would read as 0.0."""
+
+
+def quote_view(quote: Quote) -> RenderableType:
+    """Return what trials of each model and strategy take alone, and what the run takes as a whole."""
+    table = _table("model", "strategy")
+    for name in ("trials", "images/s", "alone, one after the other"):
+        table.add_column(name, justify="right")
+    for line in quote.lines:
+        table.add_row(
+            Text(safe_text(line.model)),
+            Text(safe_text(line.strategy)),
+            str(line.trials),
+            f"{line.images_per_second:.3g}",
+            range_text(line.seconds),
+        )
+    return Group(Text("Quote", style="bold"), table, *(Text(line) for line in quote_sentences(quote)))
+
+
+def quote_sentences(quote: Quote) -> list[str]:
+    """Return what the run will take, and what that rests on."""
+    if not quote.trials:
+        return ["Nothing is left to train." if not quote.unmeasured else _unmeasured(quote)]
+    cost = f", {usd_range_text(quote.machine_usd)}" if quote.machine_usd else ", at no known price"
+    said = [f"The run will take {range_text(quote.wall_seconds)}{cost}: {quote.trials} trials, {quote.places} at once."]
+    if quote.early_stopping:
+        said.append("The least is where every trial ends as early as it may, the most where none ends early.")
+    if quote.unmeasured:
+        said.append(_unmeasured(quote))
+    return said
+
+
+def _unmeasured(quote: Quote) -> str:
+    names = ", ".join(safe_text(name) for name in quote.unmeasured)
+    return f"Not in it, because they could not be measured: trials of {names}."
+
+
+def range_text(seconds: Range) -> str:
+    """Return `40 s to 3 min 10 s`, or one duration where both ends read the same."""
+    low, high = duration_text(seconds.low), duration_text(seconds.high)
+    return low if low == high else f"{low} to {high}"
+
+
+def usd_range_text(usd: Range) -> str:
+    """Return `$0.02 to $0.11`, or one price where both ends read the same."""
+    low, high = usd_text(usd.low), usd_text(usd.high)
+    return low if low == high else f"{low} to {high}"
+
+
+def ledger_view(spent: Summary, quote: Quote | None) -> RenderableType:
+    """Return where the time of the machines went, and what had been quoted."""
+    priced = not math.isnan(spent.machine.cost_usd)
+    table = _table("spent on")
+    table.add_column("machine time", justify="right")
+    table.add_column("share", justify="right")
+    if priced:
+        table.add_column("cost", justify="right")
+    for line in (*spent.lines, spent.machine):
+        style = "bold" if line is spent.machine else ""
+        table.add_row(*_cells(line, spent, priced=priced), style=style)
+    return Group(table, *(Text(line) for line in ledger_sentences(spent, quote)))
+
+
+def ledger_sentences(spent: Summary, quote: Quote | None) -> list[str]:
+    """Return what is not covered, what the price was, and what had been quoted against what it took."""
+    said = [f"Not covered by any of them: {_percent(spent.residual_share)} of the machine time."]
+    if math.isnan(spent.machine.cost_usd):
+        said.append("Cost is unknown without a price: price_per_hour_usd in the experiment, or prices.yaml.")
+    if quote is not None:
+        took = [duration_text(spent.machine.device_minutes * SECONDS_PER_MINUTE)]
+        if quote.machine_usd is not None and not math.isnan(spent.machine.cost_usd):
+            took.append(usd_text(spent.machine.cost_usd))
+        offered = [range_text(quote.wall_seconds)]
+        if quote.machine_usd is not None:
+            offered.append(usd_range_text(quote.machine_usd))
+        said.append(f"Quoted: {', '.join(offered)}. Actual: {', '.join(took)}.")
+    return said
+
+
+def _cells(line: Line, spent: Summary, *, priced: bool) -> list[str]:
+    name = "all of it" if line is spent.machine else str(line.kind)
+    cells = [name, duration_text(line.device_minutes * SECONDS_PER_MINUTE), _percent(line.share)]
+    return [*cells, usd_text(line.cost_usd)] if priced else cells
+
+
+def _percent(share: float) -> str:
+    if math.isnan(share):
+        return MISSING
+    return "< 0.1 %" if 0 < abs(share) < SMALLEST_SHARE else f"{100 * share:.1f} %"
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for name in names:
+        table.add_column(name, overflow="fold")
+    return table
