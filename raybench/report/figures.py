@@ -23,28 +23,8 @@ MOST_LABEL = 44
 """Letters of a name inside a figure; the table beside it has all of them."""
 MOST_TICKS = 6
 CLOCK = (
-    0.1,
-    0.2,
-    0.5,
-    1,
-    2,
-    5,
-    10,
-    20,
-    30,
-    60,
-    120,
-    300,
-    600,
-    1200,
-    1800,
-    3600,
-    7200,
-    18000,
-    36000,
-    86400,
-    172800,
-    432000,
+    *(0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800),
+    *(3600, 7200, 18000, 36000, 86400, 172800, 432000),
 )
 """Seconds that an axis of time has ticks at, and the steps between them."""
 WIDE_RANGE = 20
@@ -100,23 +80,17 @@ def scale(values: Sequence[float]) -> str:
 
 
 def ticks(values: Sequence[float], kind: str, *, seconds: bool = False) -> list[float]:
-    """Round values for an axis of costs: seconds as clocks have them, USD in steps of 1, 2 and 5; at most about eight."""
+    """Round values for an axis of costs: seconds as clocks have them, USD in steps of 1, 2 and 5."""
     known = [value for value in values if value > 0]
     if not known:
         return []
     low, high = min(known), max(known)
+    least = low / 2 if kind == "log" else high / MOST_TICKS
+    # Written as text, for 5 * 10 ** -5 is not quite 5e-5.
+    powers = range(math.floor(math.log10(least)), math.ceil(math.log10(high)) + 1)
+    steps = CLOCK if seconds else [float(f"{step}e{power}") for power in powers for step in (1, 2, 5)]
     if kind == "log":
-        # Written as text, for 5 * 10 ** -5 is not quite 5e-5.
-        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        every = [float(f"{step}e{power}") for power in powers for step in (1, 2, 5)]
-        round_values = [value for value in (CLOCK if seconds else every) if low / 2 <= value <= high * 2]
-        return thinned(round_values, MOST_TICKS)
-    least = high / MOST_TICKS
-    steps = (
-        CLOCK
-        if seconds
-        else [float(f"{step}e{math.floor(math.log10(least)) + up}") for up in (0, 1) for step in (1, 2, 5)]
-    )
+        return thinned([value for value in steps if least <= value <= high * 2], MOST_TICKS)
     step = next((step for step in steps if step >= least), least)
     return [step * number for number in range(math.ceil(high / step) + 1)]
 

@@ -41,7 +41,7 @@ def size_figure(ranking: pd.DataFrame, predictions: pd.DataFrame, *, name: str, 
             xaxis=axis(
                 "Training images",
                 type=scale([float(size) for size in (*known["train_size"], *predictions["train_size"])]),
-                tickvals=sorted({int(size) for size in known["train_size"]}),
+                tickvals=sorted({int(size) for size in (*known["train_size"], *_ends(predictions))}),
                 tickformat=",",
             ),
             yaxis=axis("Test accuracy" if column == "test_accuracy" else "Val accuracy", tickformat=".0%"),
@@ -92,6 +92,12 @@ def _of(predictions: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
         same &= predictions[name].isna() if is_missing(row[name]) else predictions[name].eq(row[name])
     found = predictions[same.astype(bool) & predictions["accuracy"].notna()]
     return found.sort_values("train_size")
+
+
+def _ends(predictions: pd.DataFrame) -> list[int]:
+    """The largest sizes that are predicted."""
+    drawn = predictions[predictions["accuracy"].notna()]
+    return [] if drawn.empty else [int(drawn["train_size"].max())]
 
 
 def _add_prediction(figure: go.Figure, rows: pd.DataFrame, shade: str) -> None:
