@@ -104,7 +104,7 @@ def pairs(configurations: pd.DataFrame) -> list[Pair]:
 def _steps(kind: Kind, members: list[tuple[Hashable, int]]) -> Iterable[tuple[int, int]]:
     """Rows before and after, from what configurations chose that agree in everything else."""
     if kind in {Kind.DEPTH, Kind.MORE_DATA}:
-        ordered = sorted(members, key=lambda member: int(str(member[0])))
+        ordered = sorted(members, key=lambda member: float(str(member[0])))
         return [(a[1], b[1]) for a, b in pairwise(ordered) if a[0] != b[0]]
     if kind is Kind.PRETRAINING:
         members = [("" if _part(choice) in RANDOM else choice, row) for choice, row in members if choice is not None]
