@@ -12,6 +12,7 @@ from rich.console import Console
 from raybench.board import Board
 from raybench.events import EpochDone, Event, TrialEnded, TrialStarted
 from raybench.formats import duration_text
+from raybench.learning_rates import TUNING_SEED
 from raybench.progress import Progress, render, rough_duration_text, summary
 from raybench.records import EpochRecord, Status, Trial
 from tests import builders
@@ -279,3 +280,28 @@ def test_events_about_unknown_trials_change_nothing() -> None:
 def test_durations_read_naturally(seconds: float, exact: str, rough: str) -> None:
     assert duration_text(seconds) == exact
     assert rough_duration_text(seconds) == rough
+
+
+def make_try(trial_id: str, rate: float) -> Trial:
+    return builders.make_trial(trial_id, replace(PHASE, learning_rate=rate), seed=TUNING_SEED)
+
+
+def test_a_try_is_told_by_its_learning_rate_in_place_of_the_seed() -> None:
+    console = plain_console()
+    with Progress([make_try("t0", 0.003)], console, stage="Learning rates") as progress:
+        for event in whole_trial("t0", 3, 0.95):
+            progress(event)
+    assert "digits 100 · learning rate 0.003: val accuracy 0.950" in text_of(console).splitlines()[0]
+
+
+def test_the_display_of_a_search_has_its_title_and_nobody_who_leads() -> None:
+    tries = [make_try("t0", 0.003), make_try("t1", 0.01)]
+    board = board_of(tries, *whole_trial("t0", 3, 0.95), TrialStarted(trial_id="t1"), epoch("t1", 1))
+    console = Console(file=io.StringIO(), width=120)
+    console.print(render(board, NOON, rows=10, stage="Learning rates"))
+    text = text_of(console)
+    assert text.startswith("Learning rates")
+    assert "0.01" in text
+    assert str(TUNING_SEED) not in text
+    assert "Leading" not in text
+    assert "1/2 done" in text
