@@ -6,14 +6,17 @@ accuracy, and the pick, which is chosen on validation and cost so that luck on t
 as accuracy.
 
 Covered: any table with model and test_accuracy or val_accuracy; what is missing is NaN, and `raybench.advice`
-says what was fallen back to. Not covered: `p_best`, which stays NaN until its calibration is shown.
+says what was fallen back to. `p_best` is NaN wherever it could not be calibrated (`raybench.best`): with one seed,
+and without each test image's outcome.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from raybench.best import probabilities_of_best
 from raybench.errors import InputError
 from raybench.outcomes import Outcome
 from raybench.records import Status
@@ -110,8 +113,10 @@ def rank(
     `stopped`, and take no part in tie groups, frontier and pick. Where a dataset and size has no test
     accuracy at all, val accuracy stands in for it everywhere. The *tie group* of a configuration is 1 where
     it cannot be told apart from the best, 2 where it cannot be told apart from the best of the rest, and so
-    on (95 %, over all pairs). The *pick* is the cheapest of those whose val accuracy lies within one
-    standard error of the best: Breiman et al. (1984), Classification and Regression Trees, section 3.4.3.
+    on (95 % for each group). `p_best` is the probability that a configuration has the highest expected
+    accuracy of the complete ones (`raybench.best`), NaN where none that is calibrated can be given. The *pick*
+    is the cheapest of those whose val accuracy lies within one standard error of the best: Breiman et al. (1984),
+    Classification and Regression Trees, section 3.4.3.
 
     The *cost* of a configuration is that of training it, as a mean over seeds, and of choosing its learning
     rate (`search_cost_usd`, `search_seconds`), where that was searched for. `standalone_cost_usd` holds both;
@@ -205,7 +210,6 @@ def _rank_group(
     estimates = intervals([test[i] for i in np.flatnonzero(complete)])
     table["test_accuracy_low"] = pd.Series([each.low for each in estimates], table.index[complete], dtype=float)
     table["test_accuracy_high"] = pd.Series([each.high for each in estimates], table.index[complete], dtype=float)
-    table["p_best"] = np.nan
 
     has_test = bool(table["test_accuracy"].notna().any())
     table["accuracy"] = table["test_accuracy" if has_test else "val_accuracy"].round(SAME_ACCURACY_DECIMALS)
@@ -215,6 +219,8 @@ def _rank_group(
     best_first = [place for place in by_accuracy if taking_part[place]]
     numbers = tie_groups([(test if has_test else val)[place] for place in best_first])
     table["tie_group"] = pd.Series(numbers, best_first, dtype="Int64")
+    chances = probabilities_of_best([test[place] for place in best_first]) if has_test else math.nan
+    table["p_best"] = pd.Series(chances, best_first, dtype=float)
     table["on_frontier"] = _frontier(table["cost"], table["accuracy"], taking_part)
     table["pick"] = _pick(table, val, test)
     table = table.loc[_order(table, by)].reset_index(drop=True)

@@ -340,8 +340,39 @@ def test_nothing_to_rank_gives_no_rows_and_all_columns() -> None:
     assert list(rank(pd.DataFrame([trial("a")]).iloc[:0]).columns) == RANK_COLUMNS
 
 
-def test_probability_of_being_best_is_left_out_until_it_is_calibrated() -> None:
-    assert ranked(trial("a"), trial("b"))["p_best"].isna().all()
+def seeds_with_outcomes(
+    accuracies: dict[str, list[float]], images: int = 200
+) -> tuple[pd.DataFrame, dict[str, Outcome]]:
+    """Trials of models, a seed for each accuracy, and which images each got right: the first ones."""
+    trials = [
+        trial(model, trial_id=f"{model}{seed}", seed=seed, test_accuracy=accuracy)
+        for model, row in accuracies.items()
+        for seed, accuracy in enumerate(row)
+    ]
+    hits = {each["trial_id"]: [i < each["test_accuracy"] * images for i in range(images)] for each in trials}
+    return pd.DataFrame(trials), outcomes_of(hits)
+
+
+def test_probability_of_being_best_is_given_with_two_seeds_and_each_images_outcome() -> None:
+    results, outcomes = seeds_with_outcomes({"a": [0.9, 0.91], "b": [0.895, 0.905], "c": [0.5, 0.51]})
+    chances = rank(results, outcomes=outcomes).set_index("model")["p_best"]
+    assert chances.sum() == pytest.approx(1)
+    assert chances["a"] > chances["b"] > chances["c"]
+    assert chances["c"] < 0.02
+
+
+def test_incomplete_configurations_take_no_part_in_probabilities() -> None:
+    results, outcomes = seeds_with_outcomes({"a": [0.9, 0.91], "b": [0.89, 0.9], "c": [0.95, 0.96]})
+    results.loc[results["trial_id"] == "c1", "status"] = "stopped"
+    chances = rank(results, outcomes=outcomes).set_index("model")["p_best"]
+    assert math.isnan(chances["c"])
+    assert chances[["a", "b"]].sum() == pytest.approx(1)
+
+
+def test_probability_of_being_best_is_left_out_where_it_is_not_calibrated() -> None:
+    assert ranked(trial("a"), trial("b"), test_images=100)["p_best"].isna().all(), "one seed"
+    results, _ = seeds_with_outcomes({"a": [0.9, 0.91], "b": [0.89, 0.9]})
+    assert rank(results, test_images=200)["p_best"].isna().all(), "outcomes of images unknown"
 
 
 def test_every_column_to_rank_by_has_a_direction() -> None:
