@@ -67,6 +67,8 @@ class Choices:
     """What phases take alone: by processor or GPU, then by `raybench.pace.pace_key`."""
     inference: Mapping[str, Mapping[str, Inference]] = field(default_factory=dict)
     """How fast models predict alone: by processor or GPU, then by `step_key`."""
+    slowdown: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """How much longer steps take beside as many other trials as run at once: by processor or GPU, then `step_key`."""
 
 
 def step_key(trial: Trial) -> str:

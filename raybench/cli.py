@@ -104,11 +104,18 @@ def plan(
     file: Experiment,
     run_dir: Annotated[Path | None, typer.Option(help="Where results go.", show_default="runs/NAME")] = None,
     overrides: Overrides = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure a few steps of each model and phase; quote time and cost.")
+    ] = False,
+    num_cpus: NumCpus = None,
+    num_gpus: NumGpus = None,
+    address: Address = None,
 ) -> None:
-    """Show what a run would do, and what its test split can tell apart; start nothing."""
+    """Show what a run would do, and what its test split can tell apart; train nothing."""
     from raybench.output import print_plan
 
-    print_plan(file, run_dir, overrides or ())
+    machines = {"num_cpus": num_cpus, "num_gpus": num_gpus, "address": address} if measure else None
+    print_plan(file, run_dir, overrides or (), measured_on=machines)
 
 
 @app.command()

@@ -11,7 +11,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from raybench.atomic import replacing
 from raybench.choices import Choices, processor_name
 from raybench.errors import ExperimentError, RunError
 from raybench.experiment import Experiment, parse_experiment
+from raybench.prices import Price
+from raybench.quote import QUOTE
 from raybench.records import Facts, Trial
 from raybench.trials import expand
 from raybench.yaml_input import read_yaml
@@ -35,6 +37,7 @@ PACKAGES = ("raybench", "torch", "torchvision", "ray", "numpy", "pandas", "pyarr
 _FACTS = TypeAdapter(Facts)
 _CHOICES = TypeAdapter(Choices)
 _RATES = TypeAdapter(dict[str, float])
+_PRICES = TypeAdapter(dict[str, Price])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +53,8 @@ class Manifest:
     """What was measured or chosen, such as threads a trial."""
     rates: Mapping[str, float]
     """What was chosen where the experiment says `learning_rate: auto`: factors of default rates, by search id."""
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    """Of machines, by instance type, when the run was last started."""
 
     def trials(self) -> list[Trial]:
         """Return the experiment's trials, as they were expanded when it last ran.
@@ -70,7 +75,13 @@ class Manifest:
 
 
 def write_manifest(
-    run_dir: Path, experiment: Experiment, facts: Facts, chosen: Choices, rates: Mapping[str, float] | None = None
+    run_dir: Path,
+    experiment: Experiment,
+    facts: Facts,
+    chosen: Choices,
+    rates: Mapping[str, float] | None = None,
+    *,
+    prices: Mapping[str, Price] | None = None,
 ) -> None:
     """Write `experiment.yaml` and `manifest.json` of a run; an earlier manifest's date and learning rates are kept."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -92,6 +103,7 @@ def write_manifest(
         "git_commit": _git_commit(),
         "chosen": _CHOICES.dump_python(chosen, mode="json"),
         "learning_rates": {**rates_before(run_dir), **(rates or {})},
+        "prices": _PRICES.dump_python(dict(prices or {}), mode="json"),
         "facts": _FACTS.dump_python(facts, mode="json"),
     }
     text = yaml.safe_dump(_plain(experiment), sort_keys=False, allow_unicode=True)
@@ -114,6 +126,7 @@ def read_manifest(run_dir: Path) -> Manifest:
             created_at=data["created_at"],
             chosen=_CHOICES.validate_python(data["chosen"]),
             rates=_RATES.validate_python(data.get("learning_rates", {})),
+            prices=_PRICES.validate_python(data.get("prices", {})),
         )
     except FileNotFoundError:
         raise RunError(f"{run_dir}: is no run directory: it has no {MANIFEST}") from None
@@ -151,7 +164,7 @@ def check_belongs(run_dir: Path, experiment: Experiment) -> None:
             raise RunError(
                 f"{run_dir}: holds a run of experiment {name!r}, not of {experiment.name!r}; give another --run-dir"
             )
-    elif any(run_dir.iterdir()):
+    elif any(path.name != QUOTE for path in run_dir.iterdir()):
         raise RunError(f"{run_dir}: holds files but no {MANIFEST}, so it is no run directory; give another --run-dir")
 
 

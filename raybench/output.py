@@ -6,8 +6,9 @@ In: a `Run` or what a command was given. Out: text on the terminal or in a file,
 import io
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -20,16 +21,20 @@ from raybench.errors import InputError
 from raybench.eviction import clear, parse_age
 from raybench.experiment import load_experiment
 from raybench.foreign import load_sources
+from raybench.ledger import load as load_ledger
+from raybench.ledger import summary
 from raybench.manifest import MANIFEST, check_belongs
 from raybench.plan import make_plan
+from raybench.quote import kept as kept_quote
 from raybench.records import ModelSpec, Status
 from raybench.report.advice import notes, sentence
 from raybench.report.cache_views import cache_notes, cache_table, cleared_lines
 from raybench.report.search_views import rate_sentences, search_view
+from raybench.report.spend_views import ledger_view, quote_view
 from raybench.report.tables import FORMATS, epochs_table, markdown_text, ranking_tables
 from raybench.report.views import TRIAL_COLUMNS, models_table, plan_view, predictions_table, trials_table
 from raybench.results import load_history, read_trial
-from raybench.runner import RUNS, Run, find_trial, open_run, preflight_with_status
+from raybench.runner import RUNS, Run, find_trial, open_run, preflight_with_status, quote
 from raybench.trials import describe
 from raybench.tries import RateOrigins, rate_origins
 
@@ -155,14 +160,24 @@ def _write(output: Path, text: str) -> None:
         raise InputError(f"--output {output}: cannot be written: {error.strerror}; give another file") from None
 
 
-def print_plan(file: Path, run_dir: Path | None, overrides: Sequence[str]) -> None:
-    """Print what a run of an experiment would do."""
+def print_plan(
+    file: Path, run_dir: Path | None, overrides: Sequence[str], *, measured_on: Mapping[str, Any] | None = None
+) -> None:
+    """Print what a run of an experiment would do; `measured_on` are arguments of `quote`, where that is wanted too."""
     experiment = load_experiment(file, overrides)
     directory = run_dir or RUNS / experiment.name
     check_belongs(directory, experiment)
     out = console()
     facts = preflight_with_status(experiment, str(file), out, warn=False)
     out.print(plan_view(make_plan(experiment, facts, directory), facts))
+    if measured_on is None:
+        return
+    out.print()
+    with out.status("Starting Ray") as status:
+        made = quote(
+            experiment, str(file), facts, directory, **measured_on, tell=lambda notice: status.update(notice.text)
+        )
+    out.print(quote_view(made))
 
 
 def print_trials(run_dir: Path) -> None:
@@ -173,6 +188,10 @@ def print_trials(run_dir: Path) -> None:
     if len(search):
         out.print()
         out.print(search_view(search))
+    spent = summary(load_ledger(run_dir))
+    if spent.lines:
+        out.print()
+        out.print(ledger_view(spent, kept_quote(run_dir)))
 
 
 def print_trial(run_dir: Path, trial_id: str) -> None:

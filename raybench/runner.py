@@ -8,8 +8,9 @@ is on disk before the next one starts.
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,25 +21,28 @@ from rich.text import Text
 
 from raybench.choices import Choices
 from raybench.errors import ExperimentError, InterruptedRunError, RunError
-from raybench.events import TrialEnded
+from raybench.events import Notice, TrialEnded
 from raybench.experiment import Experiment, load_experiment
 from raybench.ledger import Kind
 from raybench.manifest import (
     EXPERIMENT,
+    MANIFEST,
     Manifest,
     check_belongs,
     chosen_before,
+    rates_before,
     read_manifest,
     write_manifest,
 )
 from raybench.prices import per_hour, prices
 from raybench.progress import Progress
+from raybench.quote import Quote, keep, make_quote
 from raybench.rate_search import search_rates, settle_undecided
 from raybench.records import Facts, Status, Trial
 from raybench.results import RESULTS_ORDER, finished_trial_ids, load_results, match_trials
 from raybench.spending import Books, Machine
 from raybench.trials import expand, is_undecided, searches_of, starting_order
-from raybench.tries import charge_search, search_table
+from raybench.tries import charge_search, is_to_run, search_table
 
 if TYPE_CHECKING:
     from raybench.scheduling.tune import Settings
@@ -58,6 +62,8 @@ class Run:
     trials: tuple[Trial, ...]
     rates: Mapping[str, float] = field(default_factory=dict)
     """What was chosen where the experiment says `learning_rate: auto`: factors of default rates, by search id."""
+    price_per_hour_usd: Mapping[str, float] = field(default_factory=dict)
+    """Of a whole machine, by instance type, when the run was last started."""
     interrupted: bool = False
     """Whether Ctrl-C ended it before the last trial."""
 
@@ -141,6 +147,50 @@ def resume(
     return _conduct(experiment, label, directory, settings, quiet=quiet, retry_failed=retry_failed)
 
 
+def quote(
+    experiment: Experiment,
+    label: str,
+    facts: Facts,
+    directory: Path,
+    *,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    address: str | None = None,
+    tell: Callable[[Notice], None] = lambda _: None,
+) -> Quote:
+    """Measure what the trials to go would take, and keep that in the run directory; see `run` for arguments and errors.
+
+    A directory where trials have ended already keeps its earlier quote, which was of the whole run.
+    """
+    from raybench.scheduling.quoting import measure_terms  # noqa: PLC0415
+
+    _check_writable(directory)
+    settings = _settings(experiment, label, num_cpus=num_cpus, num_gpus=num_gpus, address=address, books=Books())
+    trials = trials_to_go(experiment, facts, directory)
+    terms = measure_terms(trials, replace(settings, earlier=chosen_before(directory)), tell)
+    made = make_quote(
+        trials, facts.datasets, terms, asha=settings.asha, made_at=datetime.now(UTC).isoformat(timespec="seconds")
+    )
+    if not (directory / MANIFEST).exists() or not finished_trial_ids(directory):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            keep(directory, made)
+        except OSError as error:
+            raise RunError(f"{directory}: cannot be written to: {error}; give another --run-dir") from None
+    return made
+
+
+def trials_to_go(experiment: Experiment, facts: Facts, directory: Path) -> list[Trial]:
+    """Return what a run would start, in that order: tries of learning rates, then trials."""
+    rates = rates_before(directory)
+    searches = [search for search in searches_of(experiment, facts) if search.search_id not in rates]
+    ids = is_to_run(directory, searches, retry_failed=False)
+    tries = {trial.trial_id: trial for search in searches for trial in search.tries if trial.trial_id in ids}
+    statuses = finished_trial_ids(directory) if (directory / MANIFEST).exists() else {}
+    trials = [trial for trial in expand(experiment, facts, rates) if statuses.get(trial.trial_id) not in ENDED]
+    return [*starting_order(list(tries.values())), *starting_order(trials)]
+
+
 def open_run(run_dir: str | Path) -> Run:
     """Return a run as it is on disk. Raises `RunError`."""
     manifest: Manifest = read_manifest(Path(run_dir))
@@ -150,6 +200,7 @@ def open_run(run_dir: str | Path) -> Run:
         facts=manifest.facts,
         trials=tuple(manifest.trials()),
         rates=manifest.rates,
+        price_per_hour_usd=per_hour(manifest.prices),
     )
 
 
@@ -227,7 +278,7 @@ def _conduct(
         nonlocal started
         started = True
         try:
-            write_manifest(directory, experiment, facts, choices, rates)
+            write_manifest(directory, experiment, facts, choices, rates, prices=prices(experiment.price_per_hour_usd))
             books.open(directory)
         except OSError as error:
             raise RunError(f"{directory}: cannot be written to: {error}; give another --run-dir") from None
@@ -243,7 +294,14 @@ def _conduct(
         on_start=start,
     )
     trials = expand(experiment, facts, found.rates)
-    run = Run(run_dir=directory, experiment=experiment, facts=facts, trials=tuple(trials), rates=found.rates)
+    run = Run(
+        run_dir=directory,
+        experiment=experiment,
+        facts=facts,
+        trials=tuple(trials),
+        rates=found.rates,
+        price_per_hour_usd=settings.price_per_hour_usd,
+    )
     if started:
         start(chosen_before(directory), found.rates)
     if found.interrupted:

@@ -11,6 +11,8 @@ from raybench.ledger import Line, Summary
 from raybench.quote import Quote, Range
 
 SECONDS_PER_MINUTE = 60
+FEW = 10
+"""Images a second, below which a decimal matters."""
 SMALLEST_SHARE = 0.0005
 """Below this a percentage would read as 0.0."""
 
@@ -25,7 +27,7 @@ def quote_view(quote: Quote) -> RenderableType:
             Text(safe_text(line.model)),
             Text(safe_text(line.strategy)),
             str(line.trials),
-            f"{line.images_per_second:.3g}",
+            f"{line.images_per_second:.0f}" if line.images_per_second >= FEW else f"{line.images_per_second:.2g}",
             range_text(line.seconds),
         )
     return Group(Text("Quote", style="bold"), table, *(Text(line) for line in quote_sentences(quote)))

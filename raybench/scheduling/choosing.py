@@ -27,6 +27,10 @@ class Settled:
 
     share: Share
     choices: Choices
+    device: str | None = None
+    """Name of the machines' processor or GPU, of the largest kind that has room for a trial; None where none has."""
+    worker_seconds: float | None = None
+    """Until a fresh process can train; None where that was not measured."""
 
 
 def unmeasured(request: ResourceRequest, machines: Sequence[Node], earlier: Choices) -> Settled:
@@ -45,6 +49,7 @@ def settle(
     origin: Origin,
     tell: Callable[[Notice], None],
     stopped: Callable[[], bool],
+    neighbours: bool = False,
 ) -> Settled:
     """Return what trials get, measured where the experiment and earlier runs leave it open.
 
@@ -56,6 +61,7 @@ def settle(
         origin: where processes that measure import from.
         tell: told what is being measured, and what was chosen.
         stopped: whether somebody wants the run to end.
+        neighbours: whether to measure too how trials that run at once slow each other down.
 
     Raises:
         ExperimentError: no machine has as much as a trial asks for.
@@ -69,13 +75,17 @@ def settle(
     steps = {name: dict(known) for name, known in earlier.steps.items()}
     paces = {name: dict(known) for name, known in earlier.paces.items()}
     inference = {name: dict(known) for name, known in earlier.inference.items()}
-    measured_on = None
-    for place, (name, machine) in enumerate(_kinds(machines, share).items()):
+    slowdown = {name: dict(known) for name, known in earlier.slowdown.items()}
+    measured_on = worker_seconds = None
+    kinds = _kinds(machines, share)
+    for place, (name, machine) in enumerate(kinds.items()):
         known = steps.setdefault(name, {})
         asked = {key: trial for key, trial in by_key.items() if key not in known}
         with Survey(
             name=name, machine=machine, on_gpus=share.gpu > 0, origin=origin, tell=tell, stopped=stopped
         ) as survey:
+            if place == 0 and neighbours:
+                worker_seconds = survey.worker_seconds()
             if place == 0 and _is_open(request, share, machine):
                 kept = _kept(request, earlier, name, machines)
                 packed = kept or _packed(
@@ -89,9 +99,15 @@ def settle(
                 if solo is not None:
                     paces[name] |= solo.paces
                     inference.setdefault(name, {})[key] = solo.inference
+            number = _at_once(share, machine)
+            for key, trial in by_key.items():
+                if key in known and key not in slowdown.setdefault(name, {}):
+                    longer = survey.slowdown(trial, known[key], number=number, measure=neighbours)
+                    slowdown[name] |= {} if longer is None else {key: longer}
     tell(Notice(text=choice_text(share, machines, by_key.values(), steps), lasting=True))
-    chosen = replace(_choices(share, measured_on, steps), paces=paces, inference=inference)
-    return Settled(share=share, choices=chosen)
+    chosen = replace(_choices(share, measured_on, steps), paces=paces, inference=inference, slowdown=slowdown)
+    device = next(iter(kinds), None)
+    return Settled(share=share, choices=chosen, device=device, worker_seconds=worker_seconds)
 
 
 def choice_text(
@@ -127,6 +143,12 @@ def _by_step(trials: Iterable[Trial], known: Mapping[str, Pace]) -> dict[str, li
             seen |= keys
             groups.setdefault(step_key(trial), []).append(trial)
     return groups
+
+
+def _at_once(share: Share, machine: Node) -> int:
+    """Return how many trials run at once on a machine's cores, or on one of its GPUs."""
+    places = count_places(share, [machine])
+    return max(1, math.ceil(places / machine.gpus)) if share.gpu else places
 
 
 def _kinds(machines: Sequence[Node], share: Share) -> dict[str, Node]:

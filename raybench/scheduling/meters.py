@@ -96,6 +96,9 @@ class Meter:
         self._make: type[Bench] = getattr(import_module(module), name)
         self._bench: Bench | None = None
 
+    def ready(self) -> None:
+        """Do nothing: the process is there, with all that it imports."""
+
     def is_on_gpu(self, trial: Trial, allocation: Allocation) -> bool:
         """Return whether trials compute on a GPU that torch sees."""
         return self._fresh(trial, allocation).on_gpu
@@ -148,6 +151,14 @@ class Meters:
         self._origin = origin
         self._meters: list[ActorHandle[Any]] = []
 
+    def seconds_to_start(self) -> float:
+        """Return what it takes until a fresh process is ready. Raises MeasuringError."""
+        self.close()
+        started = time.monotonic()
+        with self._whole():
+            self._gather([meter.ready.remote() for meter in self._first(1)])
+        return time.monotonic() - started
+
     def on_gpu(self, trial: Trial, allocation: Allocation) -> bool:
         """Return whether trials compute on a GPU that torch sees. Raises MeasuringError."""
         (answer,) = self._gather([meter.is_on_gpu.remote(trial, allocation) for meter in self._first(1)])
@@ -189,6 +200,23 @@ class Meters:
             (solo,) = self._gather([meter.alone.remote(trial, allocation, tuning, phases)])
         measured: Solo = solo
         return measured
+
+    def slowdown(self, trial: Trial, step: Step, *, allocation: Allocation, number: int) -> float:
+        """Return how much longer a step takes in so many processes at once than in one. Raises MeasuringError."""
+        batch_size = trial.training.batch_size
+        if not allocation.gpu_fraction:
+            batch_size = affordable_batch(batch_size, step.images_per_second, seconds=STEP_SECONDS)
+        with self._whole():
+            meters = self._first(number)
+            self._gather([meter.warm_up.remote(trial, allocation, step.tuning, batch_size) for meter in meters])
+            alone, together = (
+                max(
+                    sum(self._gather([meter.images_per_second.remote(SECONDS) for meter in meters[:count]]))
+                    for _ in range(ROUNDS)
+                )
+                for count in (1, number)
+            )
+        return max(1.0, number * float(alone) / float(together))
 
     def totals(
         self,

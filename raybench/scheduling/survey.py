@@ -28,6 +28,7 @@ Value = TypeVar("Value")
 _STEP = TypeAdapter(Step)
 _TOTALS = TypeAdapter(dict[int, float])
 _PACE = TypeAdapter(Pace)
+_SECONDS = _SLOWDOWN = TypeAdapter(float)
 _INFERENCE = TypeAdapter(Inference)
 
 
@@ -139,6 +140,37 @@ class Survey:
             self._on_machine(remember, about[key], _PACE.dump_python(pace))
         self._on_machine(remember, of_inference, _INFERENCE.dump_python(solo.inference))
         return Solo(paces={**found, **solo.paces}, inference=solo.inference)
+
+    def worker_seconds(self) -> float | None:
+        """Return what it takes until a fresh process can train; measured before anything else. None: it never could."""
+        about: About = {"what": "worker start", "on": self._name, **measured_by()}
+        known = self._recalled(about, _SECONDS)
+        if known is None:
+            try:
+                known = self._meters.seconds_to_start()
+            except MeasuringError:
+                return None
+            self._on_machine(remember, about, known)
+        return known
+
+    def slowdown(self, trial: Trial, step: Step, *, number: int, measure: bool) -> float | None:
+        """Return how much longer the trial's steps take beside so many others, itself counted, on one machine or GPU.
+
+        None where it is not known and not to be measured, or cannot be.
+        """
+        if number == 1:
+            return 1.0
+        about = {**self._about_totals(step_key(trial)), "what": "slowdown", "number": number}
+        known = self._recalled(about, _SLOWDOWN)
+        if known is not None or not measure:
+            return known
+        self._tell(Notice(text=f"Measuring how {number} trials at once slow each other down: {trial.model.name}"))
+        try:
+            found = self._meters.slowdown(trial, step, allocation=self._allocation(number), number=number)
+        except MeasuringError:
+            return None
+        self._on_machine(remember, about, found)
+        return found
 
     def _measure_steps(self, trials: list[Trial], threads: int) -> None:
         names = ", ".join(dict.fromkeys(trial.model.name for trial in trials))
