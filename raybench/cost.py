@@ -63,6 +63,12 @@ def add_cost(results: pd.DataFrame, price_per_hour_usd: Mapping[str, float]) -> 
     return results.assign(standalone_cost_usd=cost)
 
 
+def reprice(results: pd.DataFrame, price_per_hour_usd: Mapping[str, float]) -> pd.DataFrame:
+    """`add_cost`, but a trial whose cost that leaves unknown keeps the one that it has."""
+    own = _numbers(results, "standalone_cost_usd")
+    return results.assign(standalone_cost_usd=add_cost(results, price_per_hour_usd)["standalone_cost_usd"].fillna(own))
+
+
 def _numbers(results: pd.DataFrame, column: str) -> pd.Series:
     """The column as floats; all NaN where it is missing."""
     if column not in results:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from raybench.choices import Choices
+from raybench.cost import reprice
 from raybench.errors import ExperimentError, InterruptedRunError, RunError
 from raybench.events import Notice, TrialEnded
 from raybench.experiment import Experiment, load_experiment
@@ -74,7 +75,10 @@ class Run:
         """
         ids = {trial.trial_id for trial in self.trials}
         results = match_trials(load_results(self.run_dir, only=ids, columns=columns), self.trials)
-        return results if columns else charge_search(results, self.run_dir, self.experiment, self.facts)
+        if columns:
+            return results
+        priced = reprice(results, self.price_per_hour_usd)
+        return charge_search(priced, self.run_dir, self.experiment, self.facts)
 
     def search(self) -> pd.DataFrame:
         """Return one row a configuration and learning rate tried; see `raybench.tries.search_table` for the columns."""

@@ -1,4 +1,4 @@
-"""What all tests share: a cache folder of their own, so that nothing of theirs stays in the user's."""
+"""What all tests share: a cache folder and a folder of settings of their own, so that the user's stay out of it."""
 
 from collections.abc import Iterator
 
@@ -14,4 +14,6 @@ settings.load_profile("untimed")
 def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYBENCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        patch.delenv("RAYBENCH_PRICES", raising=False)
         yield
