@@ -1,9 +1,10 @@
 """Anything that can be ranked in, results with the columns of a ranking out.
 
-A run directory, a table of results (one row a configuration, or a row a seed) or a history table (one row
-an epoch), as CSV or Parquet. Columns that are no metric and that raybench does not know name the strategy.
+A run directory, a result directory of Ray Tune that someone else wrote, or a table as CSV or Parquet: of results (one
+row a configuration, or a row a seed) or of epochs. Columns that are no metric and that raybench does not know name
+the strategy.
 
-Covered: files and folders. Not covered: result directories of Ray Tune, object stores.
+Covered: files and folders. Not covered: object stores.
 """
 
 import math
@@ -19,8 +20,10 @@ from raybench.errors import InputError
 from raybench.manifest import MANIFEST, read_manifest
 from raybench.outcomes import Outcome
 from raybench.ranking import ABSENT, HIGHER_IS_BETTER, RANK_COLUMNS
+from raybench.recognize import Columns
 from raybench.results import RESULTS_SCHEMA, load_outcomes, load_results, match_trials
 from raybench.tries import charge_search
+from raybench.tune_results import is_tune_results, read_tune_results
 
 METRIC_WORDS = frozenset(
     {
@@ -37,7 +40,9 @@ RUN_COLUMNS = tuple(name for name in ("model", *ABSENT, *HIGHER_IS_BETTER) if na
 """What is read of the results of a run: each column of a small file takes its time."""
 PLAIN = "plain"
 """Strategy of a row where every column that could name one says no."""
-TUNE_FILES = ("experiment_state-*.json", "tuner.pkl", "params.pkl")
+MOST_PERCENT = 100.0
+MOSTLY = 0.9
+"""Share of accuracies above 1 from which on a column is taken to be in percent: a few are mistakes."""
 
 
 class Kind(StrEnum):
@@ -46,6 +51,7 @@ class Kind(StrEnum):
     RUN = "run"
     RESULTS = "results table"
     HISTORY = "history table"
+    TUNE = "results of Ray Tune"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -67,32 +73,38 @@ class Source:
     """One row a configuration, seed and epoch, where the source is a table of epochs; a run's is in its directory."""
 
 
-def load_source(path: str | Path) -> Source:
-    """Read a run directory, a results table or a history table.
+def load_source(path: str | Path, columns: Columns | None = None) -> Source:
+    """Read a run directory, a result directory of Ray Tune, a results table or a history table.
+
+    Args:
+        path: of the file or folder.
+        columns: which column stands for which, where a reader says so; runs need none, and do without.
 
     Raises:
         InputError: there is no such thing, it cannot be read, or columns are missing (named).
     """
     path = Path(path)
     if path.is_dir():
-        return _load_directory(path)
-    table = read_table(path)
+        return _load_directory(path, columns)
+    table = _renamed(read_table(path), columns or Columns(), path)
     history = "epoch" in table and "test_accuracy" not in table
     required = ["model", "epoch", "val_loss", "val_accuracy"] if history else ["model", "test_accuracy"]
     missing = [column for column in required if column not in table]
     if missing:
         raise InputError(
             f"{path}: no column {', '.join(map(repr, missing))}; a results table needs 'model' and 'test_accuracy', a "
-            "history table 'model', 'epoch', 'val_loss' and 'val_accuracy'",
+            "history table 'model', 'epoch', 'val_loss' and 'val_accuracy'; there are "
+            f"{', '.join(map(repr, table))}: name one with --column {missing[0]}=NAME",
         )
     if table.empty:
         raise InputError(f"{path}: no rows; give a table with one row a configuration, seed or epoch")
-    named = _named(_checked(table, path), path)
-    notes: tuple[str, ...] = ()
+    checked = _checked(table, path)
+    named = _named(checked, path)
+    notes = tuple(checked.attrs.get("notes", ()))
     epochs = named if history else None
     if history:
         named = _best_epochs(named)
-        notes = (
+        notes += (
             "From epochs: val loss is the lowest of any epoch and val accuracy the highest, not of the same epoch.",
         )
     _check_unique(named, path)
@@ -105,7 +117,7 @@ def load_source(path: str | Path) -> Source:
     )
 
 
-def load_sources(paths: Sequence[str | Path]) -> Source:
+def load_sources(paths: Sequence[str | Path], columns: Columns | None = None) -> Source:
     """Read several sources as one, for one ranking.
 
     Trials that several runs share count once. Where different trials carry the same configuration and seed,
@@ -116,7 +128,7 @@ def load_sources(paths: Sequence[str | Path]) -> Source:
     """
     if not paths:
         raise InputError("no source to rank; give a run directory, or a CSV or Parquet table")
-    sources = [load_source(path) for path in paths]
+    sources = [load_source(path, columns) for path in paths]
     if len(sources) == 1:
         return sources[0]
     results = pd.concat(
@@ -171,13 +183,17 @@ def read_table(path: Path) -> pd.DataFrame:
     return table.rename(columns=lambda name: str(name).strip())
 
 
-def _load_directory(path: Path) -> Source:
-    if any(next(path.glob(pattern), None) for pattern in TUNE_FILES):
-        raise InputError(
-            f"{path}: result directories of Ray Tune cannot be read yet; write "
-            "ResultGrid.get_dataframe() to a CSV file with the columns model and test_accuracy",
-        )
+def _load_directory(path: Path, columns: Columns | None) -> Source:
     name = path.resolve().name
+    if is_tune_results(path):
+        found = read_tune_results(path, columns)
+        return Source(
+            kind=Kind.TUNE,
+            name=name,
+            results=found.best,
+            notes=found.notes,
+            history=found.epochs,
+        )
     if not (path / MANIFEST).exists():
         return Source(
             kind=Kind.RUN,
@@ -203,9 +219,25 @@ def _load_directory(path: Path) -> Source:
     )
 
 
+def _renamed(table: pd.DataFrame, columns: Columns, path: Path) -> pd.DataFrame:
+    """The table with the columns that a reader named, under the names that raybench knows, and a note of it."""
+    for key, name in columns.names.items():
+        if name not in table:
+            there = ", ".join(map(repr, table))
+            raise InputError(f"{path}: --column {key}={name}: there is no such column; there are {there}")
+    others = table.drop(columns=[key for key, name in columns.names.items() if key in table and key != name])
+    renamed = others.rename(columns={name: key for key, name in columns.names.items()})
+    if columns.names:
+        renamed.attrs["notes"] = (
+            f"Read so: {', '.join(f'{key} from {name}' for key, name in columns.names.items())}.",
+        )
+    return renamed
+
+
 def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The table without published ranks and the like, its metrics being numbers and its accuracies fractions."""
     table = table[[column for column in table.columns if not column.startswith("published_")]].copy()
+    in_percent = []
     if table["model"].isna().any():
         raise InputError(f"{path}: row {_row_of(table['model'].isna())}: model is empty; name the model in every row")
     integers = [column for column in ("train_size", "seed", "epoch") if column in table]
@@ -217,12 +249,19 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
             wrong |= numbers.notna() & (numbers % 1 != 0)
             accepted = "a whole number"
         elif column.endswith("_accuracy"):
+            if (numbers.dropna() > 1).mean() >= MOSTLY:
+                numbers /= MOST_PERCENT
+                accepted = "a percentage from 0 to 100"
+                in_percent.append(column)
+            else:
+                accepted = "a fraction from 0 to 1"
             wrong |= (numbers < 0) | (numbers > 1)
-            accepted = "a fraction from 0 to 1"
         if wrong.any():
             value = table[column][wrong].iloc[0]
             raise InputError(f"{path}: row {_row_of(wrong)}: {column} is {value!s}; give {accepted}")
         table[column] = numbers.astype("Int64") if column in integers else numbers.astype(float)
+    if in_percent:
+        table.attrs["notes"] = (*table.attrs.get("notes", ()), f"In percent, and read so: {', '.join(in_percent)}.")
     return table
 
 

@@ -7,6 +7,7 @@ import pytest
 from raybench.errors import InputError, RunError
 from raybench.foreign import Kind, load_source, load_sources
 from raybench.ranking import rank
+from raybench.recognize import parse_columns
 from raybench.records import Status, TrialResult
 from raybench.report.tables import to_csv
 from raybench.results import Predictions, write_trial
@@ -96,7 +97,8 @@ def test_seeds_of_one_configuration_are_averaged(tmp_path: Path) -> None:
         ("model,epoch,val_loss\na,1,0.5\n", "no column 'val_accuracy'"),
         ("model,test_accuracy\n", "no rows"),
         ("", "cannot be read"),
-        ("model,test_accuracy\na,84.2\n", "row 1: test_accuracy is 84.2; give a fraction from 0 to 1"),
+        ("model,test_accuracy\na,0.5\nb,84.2\n", "row 2: test_accuracy is 84.2; give a fraction from 0 to 1"),
+        ("model,test_accuracy\na,50\nb,842\n", "row 2: test_accuracy is 842; give a percentage from 0 to 100"),
         ("model,test_accuracy\na,0.5\nb,good\n", "row 2: test_accuracy is good; give a fraction"),
         ("model,test_accuracy,train_seconds\na,0.5,fast\n", "row 1: train_seconds is fast; give a number"),
         ("model,test_accuracy,train_size\na,0.5,all\n", "row 1: train_size is all; give a whole number"),
@@ -154,10 +156,35 @@ def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         load_source(tmp_path)
 
 
-def test_ray_tune_results_are_refused_with_a_way_out(tmp_path: Path) -> None:
-    (tmp_path / "experiment_state-2025.json").touch()
-    with pytest.raises(InputError, match=r"Ray Tune cannot be read yet; write ResultGrid\.get_dataframe\(\)"):
-        load_source(tmp_path)
+def test_accuracies_in_percent_are_recognised_and_said_to_be(tmp_path: Path) -> None:
+    source = load_source(write(tmp_path, "model,test_accuracy\na,84.2\nb,91\n"))
+    assert source.results["test_accuracy"].to_list() == pytest.approx([0.842, 0.91])
+    assert source.notes == ("In percent, and read so: test_accuracy.",)
+
+
+def test_a_reader_can_say_which_column_is_which(tmp_path: Path) -> None:
+    table = write(tmp_path, "net,acc,rng,model,lr\na,0.5,1,x,0.1\nb,0.6,1,x,0.1\n")
+    columns = parse_columns(["model=net", "test_accuracy = acc", "seed=rng"])
+    source = load_source(table, columns)
+    assert source.results["model"].to_list() == ["a", "b"]
+    assert source.results["test_accuracy"].to_list() == [0.5, 0.6]
+    assert source.results["seed"].to_list() == [1, 1]
+    assert source.results["strategy"].to_list() == ["lr=0.1", "lr=0.1"]
+    assert source.notes == ("Read so: model from net, test_accuracy from acc, seed from rng.",)
+    with pytest.raises(InputError, match=r"--column seed=dice: there is no such column; there are 'net', 'acc', 'rng'"):
+        load_source(table, parse_columns(["seed=dice"]))
+
+
+def test_a_missing_column_names_those_that_are_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there are 'model', 'acc': name one with --column test_accuracy=NAME"):
+        load_source(write(tmp_path, "model,acc\na,0.5\n"))
+
+
+def test_a_reader_can_name_the_columns_of_a_history_too(tmp_path: Path) -> None:
+    text = "model,step_no,vloss,vacc\na,1,0.9,50\na,2,0.4,60\n"
+    source = load_source(write(tmp_path, text), parse_columns(["epoch=step_no", "val_loss=vloss", "val_accuracy=vacc"]))
+    assert source.kind is Kind.HISTORY
+    assert source.results["val_accuracy"].to_list() == [0.6]
 
 
 def test_ranking_written_to_a_file_can_be_ranked_again(tmp_path: Path) -> None:

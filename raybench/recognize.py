@@ -1,0 +1,130 @@
+"""Names of columns that somebody chose in, the columns that raybench knows out: `valid/acc` is a val accuracy.
+
+A name is a set of words. It is recognised where its words, without those that say nothing, are a spelling of a known
+column; a metric also where it holds a spelling's words and none that make it another thing. What was recognised is a
+guess: whoever uses it shows it, and lets the reader say otherwise with `Columns`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from raybench.errors import InputError
+
+SAME = {
+    "acc": "accuracy", "accuracies": "accuracy",
+    "valid": "val", "validation": "val", "eval": "val", "evaluation": "val", "dev": "val",
+    "training": "train", "tr": "train",
+    "testing": "test", "holdout": "test", "heldout": "test",
+    "xent": "loss", "nll": "loss", "ce": "loss", "crossentropy": "loss",
+    "dollars": "usd", "dollar": "usd",
+}  # fmt: skip
+"""Words that mean the same."""
+NOISE = frozenset(
+    {
+        "mean", "avg", "average", "ptl", "metrics", "metric", "top1", "name", "type", "kind", "pct", "percent",
+        "score", "final", "config", "hparams", "params", "args", "cfg",
+    }
+)  # fmt: skip
+"""Words that say nothing."""
+OTHER_METRICS = frozenset(
+    {
+        "std", "var", "sem", "min", "max", "best", "top5", "top3", "balanced", "class", "per", "f1", "auc", "recall",
+        "precision", "low", "high", "hour", "rate", "ema", "error", "reg", "aux",
+    }
+)  # fmt: skip
+"""Words that make a metric another one."""
+
+METRICS: dict[str, tuple[str, ...]] = {
+    "epoch": ("train iteration", "epoch"),
+    "epoch_seconds": ("time this iter s", "epoch seconds", "epoch time"),
+    "train_seconds": ("time total s", "train seconds", "train time", "train time s", "total time", "runtime"),
+    "standalone_cost_usd": ("standalone cost usd", "cost usd", "usd"),
+    "test_loss": ("test loss",),
+    "test_accuracy": ("test accuracy",),
+    "val_loss": ("val loss", "loss"),
+    "val_accuracy": ("val accuracy", "accuracy"),
+    "train_loss": ("train loss", "loss"),
+    "train_accuracy": ("train accuracy", "accuracy"),
+}
+"""Words of the names that a metric is known by, best first; what an earlier line takes is gone for a later one."""
+SPLITS = frozenset({"train", "val", "test"})
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "dataset": ("dataset",),
+    "train_size": ("train size", "n train", "num train", "train images", "train samples", "n train samples"),
+    "model": ("model", "arch", "architecture", "network", "net", "backbone", "encoder"),
+    "weights": ("weights", "pretrained"),
+    "strategy": ("strategy", "method", "recipe"),
+    "seed": ("seed", "random seed", "rng", "random state", "rng seed"),
+}
+GIVEN_ONLY = ("inference_images_per_second", "inference_latency_seconds")
+"""Columns that are never guessed, but that a reader can name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Columns:
+    """Which column of a source stands for which of raybench's, where a reader says so."""
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Column of the source, by raybench's name."""
+
+
+def parse_columns(given: Sequence[str]) -> Columns:
+    """Read `KEY=NAME`, as `--column test_accuracy=mean_acc`.
+
+    Raises:
+        InputError: one has no `=`, or its key is not of those that raybench reads.
+    """
+    names = {}
+    for each in given:
+        key, equals, name = each.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"--column: {each!r} says no column; give KEY=NAME, such as test_accuracy=mean_acc")
+        known = [*SETTINGS, *METRICS, *GIVEN_ONLY]
+        if key.strip() not in known:
+            raise InputError(f"--column: {key.strip()!r} is none of raybench's columns; give one of {', '.join(known)}")
+        names[key.strip()] = name.strip()
+    return Columns(names=names)
+
+
+def recognize(
+    names: Iterable[str], known: Mapping[str, tuple[str, ...]], given: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return which name stands for which key of `known`; keys that no name fits are absent.
+
+    `given` names come first, and are taken as they are.
+    """
+    given = {key: name for key, name in (given or {}).items() if key in known or key in GIVEN_ONLY}
+    free = {name: _words(name) for name in names if name not in given.values()}
+    found = dict(given)
+    # All names that fit exactly come before those that merely hold the words of another.
+    for fits in (_exactly, _among_others) if known is METRICS else (_exactly,):
+        for key, spellings in known.items():
+            if key in found:
+                continue
+            name = next((name for spelling in spellings if (name := fits(_words(spelling), free)) is not None), None)
+            if name is not None:
+                found[key] = name
+                del free[name]
+    return found
+
+
+def _exactly(spelling: frozenset[str], free: Mapping[str, frozenset[str]]) -> str | None:
+    return next((name for name, words in free.items() if words == spelling), None)
+
+
+def _among_others(spelling: frozenset[str], free: Mapping[str, frozenset[str]]) -> str | None:
+    """The name with the fewest words beside those of the spelling, none of which means another split or metric."""
+    fitting = {
+        name: len(words)
+        for name, words in free.items()
+        if spelling <= words and not (words - spelling) & (OTHER_METRICS | SPLITS)
+    }
+    measures = {"accuracy", "loss", "usd"} & spelling
+    return min(fitting, key=fitting.__getitem__) if fitting and measures else None
+
+
+def _words(name: str) -> frozenset[str]:
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    words = re.split(r"[^a-z0-9]+", apart.lower())
+    return frozenset(SAME.get(word, word) for word in words if word) - NOISE
