@@ -30,9 +30,11 @@ EPOCH_SHARE: Final = 0.2
 LEAST_EPOCHS: Final = 5
 """Of a phase of a try, unless the phase itself has fewer."""
 DEFAULT_RATES: Final[Mapping[str, float]] = {"adam": 1e-3, "adamw": 1e-3, "sgd": 1e-2}
-"""By optimizer: what PyTorch's Adam begins with, and a usual rate of sgd with momentum."""
+"""By optimizer, where a backbone is trained: what PyTorch's Adam begins with, and a usual rate of sgd with momentum."""
+HEAD_RATES: Final[Mapping[str, float]] = {"adam": 1e-2, "adamw": 1e-2, "sgd": 1e-1}
+"""Where the head alone is trained: ten times as much, for a problem that is convex and starts from nothing."""
 LOW_RATES: Final[Mapping[str, float]] = {"adam": 1e-5, "adamw": 1e-5, "sgd": 1e-4}
-"""Of the second phase of `lp-ft`: a hundredth, near the weights that the probe found."""
+"""Of the second phase of `lp-ft`: a hundredth of the default, near the weights that the probe found."""
 DIVERGED: Final = "DivergedError"
 """What training raises where the loss is no number any more; kept in the row's error."""
 _DIGITS: Final = 6
@@ -91,7 +93,9 @@ def with_default_rates(
         is_auto = own == AUTO or (shared == AUTO and (own is None or built_in))
         keys = dict(phase)
         if is_auto:
-            rates = LOW_RATES if built_in and own is not None else DEFAULT_RATES
+            rates = HEAD_RATES if phase["train"] == "head" else DEFAULT_RATES
+            if built_in and own is not None:
+                rates = LOW_RATES
             keys["learning_rate"] = rates[phase.get("optimizer") or defaults["optimizer"]]
         numbered.append(keys)
         searched.append(is_auto)

@@ -62,12 +62,13 @@ def defaults(**changes: str | float) -> dict[str, Any]:
     [
         (BUILT_IN["fine-tune"], defaults(), True, [1e-3], [True]),
         (BUILT_IN["fine-tune"], defaults(optimizer="sgd"), True, [1e-2], [True]),
-        (BUILT_IN["lp-ft"], defaults(), True, [1e-3, 1e-5], [True, True]),
-        (BUILT_IN["lp-ft"], defaults(optimizer="sgd"), True, [1e-2, 1e-4], [True, True]),
+        (BUILT_IN["linear-probe"], defaults(), True, [1e-2], [True]),
+        (BUILT_IN["lp-ft"], defaults(), True, [1e-2, 1e-5], [True, True]),
+        (BUILT_IN["lp-ft"], defaults(optimizer="sgd"), True, [1e-1, 1e-4], [True, True]),
         (BUILT_IN["lp-ft"], defaults(learning_rate=0.1), True, [None, 1e-5], [False, False]),
         ([{"train": "all", "learning_rate": 0.1}], defaults(), False, [0.1], [False]),
         ([{"train": "all", "optimizer": "sgd"}], defaults(), False, [1e-2], [True]),
-        ([{"train": "head"}, {"train": "all", "learning_rate": 0.1}], defaults(), False, [1e-3, 0.1], [True, False]),
+        ([{"train": "head"}, {"train": "all", "learning_rate": 0.1}], defaults(), False, [1e-2, 0.1], [True, False]),
         ([{"train": "all", "learning_rate": "auto"}], defaults(learning_rate=0.1), False, [1e-3], [True]),
     ],
 )

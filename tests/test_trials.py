@@ -249,11 +249,11 @@ def test_without_auto_nothing_is_searched() -> None:
 def test_a_try_differs_in_rates_epochs_patience_and_seed_alone() -> None:
     search = next(each for each in searches(AUTO) if each.configuration.recipe.strategy.name == "lp-ft+augment")
     assert [[phase.learning_rate for phase in trial.strategy.phases] for trial in search.tries] == [
-        [1e-4, 1e-6],
-        [3e-4, 3e-6],
-        [1e-3, 1e-5],
-        [3e-3, 3e-5],
-        [1e-2, 1e-4],
+        [1e-3, 1e-6],
+        [3e-3, 3e-6],
+        [1e-2, 1e-5],
+        [3e-2, 3e-5],
+        [1e-1, 1e-4],
     ]
     trial = search.tries[0]
     assert {(phase.epochs, phase.patience) for phase in trial.strategy.phases} == {(20, 20)}
@@ -270,7 +270,7 @@ def test_trials_wait_for_their_rate_with_ids_of_their_own() -> None:
 
 def test_a_chosen_rate_gives_the_trial_that_has_it_written_down() -> None:
     by_hand = "strategies=[linear-probe, {name: lp-ft+augment, augment: true, phases: [{train: head}, {train: all, learning_rate: 3e-5}]}]"  # noqa: E501
-    assert chosen(3, AUTO) == trials("training.learning_rate=3e-3", by_hand)
+    assert chosen(3, AUTO) == trials("training.learning_rate=3e-2", by_hand)
 
 
 def test_only_the_configurations_whose_rate_is_known_have_it() -> None:
@@ -280,7 +280,7 @@ def test_only_the_configurations_whose_rate_is_known_have_it() -> None:
     expanded = expand(experiment, seen, {first.search_id: 0.3})
     decided = [trial for trial in expanded if not is_undecided(trial)]
     assert [trial.seed for trial in decided] == [0, 1]
-    assert {trial.strategy.phases[0].learning_rate for trial in decided} == {3e-4}
+    assert {trial.strategy.phases[0].learning_rate for trial in decided} == {3e-3}
 
 
 @pytest.mark.parametrize(
@@ -347,4 +347,4 @@ def test_two_names_for_the_same_search_are_refused() -> None:
 
 def test_a_try_is_called_by_its_rate() -> None:
     text = describe(searches(AUTO)[0].tries[0])
-    assert text == "resnet18 imagenet linear-probe · photos 100 · learning rate 0.0001"
+    assert text == "resnet18 imagenet linear-probe · photos 100 · learning rate 0.001"
