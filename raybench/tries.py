@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from raybench.cost import reprice
 from raybench.experiment import Experiment
 from raybench.learning_rates import DIVERGED, Attempt, Outcome, choose, is_at_edge
 from raybench.recipes import recipes_of
@@ -34,6 +35,7 @@ COLUMNS: Final = [
 _READ: Final = [
     *("trial_id", *CONFIGURATION, "seed", "status", "error"),
     *("val_loss", "epochs_run", "train_seconds", "standalone_cost_usd"),
+    *("standalone_seconds", "device_share", "gpu_fraction", "cpu_share", "instance_type"),
 ]
 
 
@@ -85,13 +87,19 @@ def rate_origins(run_dir: Path, experiment: Experiment, facts: Facts, rates: Map
     )
 
 
-def search_table(run_dir: Path, searches: Sequence[Search], rates: Mapping[str, float]) -> pd.DataFrame:
+def search_table(
+    run_dir: Path,
+    searches: Sequence[Search],
+    rates: Mapping[str, float],
+    price_per_hour_usd: Mapping[str, float] | None = None,
+) -> pd.DataFrame:
     """Return one row a configuration and learning rate tried, in the order of the searches.
 
     Args:
         run_dir: of the run.
         searches: that count.
         rates: chosen factors by search id.
+        price_per_hour_usd: of a whole machine, by instance type; what a try cost is kept where they do not tell.
 
     Returns:
         `COLUMNS`: `learning_rates` is a tuple with the rate of each phase; `outcome` is ended, diverged, failed or
@@ -99,7 +107,7 @@ def search_table(run_dir: Path, searches: Sequence[Search], rates: Mapping[str, 
         tried.
 
     """
-    ended = _rows(run_dir, searches)
+    ended = _rows(run_dir, searches, price_per_hour_usd or {})
     rows = []
     for search in searches:
         attempts = _attempts(search, ended)
@@ -176,19 +184,26 @@ def is_to_run(run_dir: Path, searches: Sequence[Search], *, retry_failed: bool) 
     }
 
 
-def charge_search(results: pd.DataFrame, run_dir: Path, experiment: Experiment, facts: Facts) -> pd.DataFrame:
+def charge_search(
+    results: pd.DataFrame,
+    run_dir: Path,
+    experiment: Experiment,
+    facts: Facts,
+    price_per_hour_usd: Mapping[str, float] | None = None,
+) -> pd.DataFrame:
     """Return the results with what the search for each configuration's learning rate took, in every row of it.
 
     `search_seconds` and `search_cost_usd` are sums over its tries of `train_seconds` and `standalone_cost_usd`, missing
     where one of these is. A try that diverged or failed did no more than the others: it is charged like the costliest
     of them, so that all configurations pay for the whole budget. Tries that configurations share are charged to each.
 
-    Without any search the results come back as they are; a configuration whose rates were fixed has missing values.
+    New prices make new costs; see `search_table`. Without any search the results come back as they are; a
+    configuration whose rates were fixed has missing values.
     """
     searches = searches_of(experiment, facts)
     if not searches:
         return results
-    table = search_table(run_dir, searches, {})
+    table = search_table(run_dir, searches, {}, price_per_hour_usd)
     for column in ("train_seconds", "standalone_cost_usd"):
         longest = table.groupby(CONFIGURATION, sort=False)[column].transform("max")
         table[column] = table[column].where(~table["outcome"].isin({"diverged", "failed"}), longest)
@@ -220,13 +235,16 @@ def plan_search(experiment: Experiment, facts: Facts, run_dir: Path, rates: Mapp
     )
 
 
-def _rows(run_dir: Path, searches: Sequence[Search]) -> dict[str, dict[str, object]]:
+def _rows(
+    run_dir: Path, searches: Sequence[Search], price_per_hour_usd: Mapping[str, float] | None = None
+) -> dict[str, dict[str, object]]:
     """Return the rows of the tries that ended, by id."""
     folder = run_dir / FOLDER
     if not (folder / "results").is_dir():
         return {}
     ids = {trial.trial_id for search in searches for trial in search.tries}
-    rows = load_results(folder, only=ids, columns=_READ).to_dict("records")
+    table = load_results(folder, only=ids, columns=_READ)
+    rows = (reprice(table, price_per_hour_usd) if price_per_hour_usd else table).to_dict("records")
     return {str(row["trial_id"]): {str(name): value for name, value in row.items()} for row in rows}
 
 
