@@ -17,15 +17,48 @@ For notebooks:
     import raybench
     run = raybench.run("experiment.yaml")
     raybench.rank(run.run_dir)
+    raybench.weigh(run.run_dir, charge="both", predictions=1_000_000)
+    raybench.pair_gains(run.run_dir)
+    raybench.more_images(run.run_dir)
     raybench.load_results(run.run_dir)
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from raybench.api import Run, load_history, load_predictions, load_results, load_search, rank, resume, run
+    from raybench.api import (
+        Run,
+        budgets,
+        load_history,
+        load_predictions,
+        load_results,
+        load_search,
+        mean_gains,
+        more_images,
+        pair_gains,
+        predict_sizes,
+        rank,
+        resume,
+        run,
+        weigh,
+    )
 
-__all__ = ["Run", "load_history", "load_predictions", "load_results", "load_search", "rank", "resume", "run"]
+__all__ = [
+    "Run",
+    "budgets",
+    "load_history",
+    "load_predictions",
+    "load_results",
+    "load_search",
+    "mean_gains",
+    "more_images",
+    "pair_gains",
+    "predict_sizes",
+    "rank",
+    "resume",
+    "run",
+    "weigh",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever is exported

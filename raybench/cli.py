@@ -31,7 +31,22 @@ NumCpus = Annotated[int | None, typer.Option(help="Cores this machine counts as 
 NumGpus = Annotated[int | None, typer.Option(help="GPUs this machine counts as having.", show_default="all")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to run on: HOST:PORT, or auto.", show_default="none")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing while it runs.")]
+LogTo = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TRACKER", help="Send epochs and scores to tensorboard, mlflow or wandb.", show_default="none"
+    ),
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the file.")]
+ColumnNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column", metavar="KEY=NAME", help="What a column is called there: model=config/arch.", show_default="guessed"
+    ),
+]
+Sources = Annotated[
+    list[Path], typer.Argument(metavar="SOURCE", help="Runs, results of Ray Tune, CSV or Parquet tables.")
+]
 Experiment = Annotated[Path, typer.Argument(metavar="FILE", help="Experiment file.")]
 TestImages = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Size of the test split, where a table does not tell it.")
@@ -50,6 +65,7 @@ def run(
     num_cpus: NumCpus = None,
     num_gpus: NumGpus = None,
     address: Address = None,
+    log_to: LogTo = None,
     quiet: Quiet = False,
 ) -> None:
     """Run an experiment, or go on with it where it was interrupted."""
@@ -63,6 +79,7 @@ def run(
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         address=address,
+        log_to=log_to or (),
         quiet=quiet,
     )
     _leave(print_run(done))
@@ -75,6 +92,7 @@ def resume(
     num_cpus: NumCpus = None,
     num_gpus: NumGpus = None,
     address: Address = None,
+    log_to: LogTo = None,
     quiet: Quiet = False,
 ) -> None:
     """Go on with an interrupted run."""
@@ -82,7 +100,13 @@ def resume(
     from raybench.output import print_run
 
     done = runner.resume(
-        run_dir, retry_failed=retry_failed, num_cpus=num_cpus, num_gpus=num_gpus, address=address, quiet=quiet
+        run_dir,
+        retry_failed=retry_failed,
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        address=address,
+        log_to=log_to or (),
+        quiet=quiet,
     )
     _leave(print_run(done))
 
@@ -120,7 +144,7 @@ def plan(
 
 @app.command()
 def rank(
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE", help="Run directories, CSV or Parquet tables.")],
+    sources: Sources,
     by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Order by this column.", show_default="test_accuracy")
     ] = None,
@@ -129,11 +153,17 @@ def rank(
         typer.Option("--format", help="How to print it.", show_default="by the ending of --output, or table"),
     ] = None,
     output: Output = None,
+    columns: ColumnNames = None,
+    test_images: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[DATASET=]N", help="Size of the test split, where it is not told.", show_default="none"),
+    ] = None,
 ) -> None:
     """Rank configurations by accuracy and cost."""
     from raybench.output import print_ranking
 
-    print_ranking(sources, by=by, output_format=output_format, output=output)
+    named = {"columns": columns or (), "test_images": test_images or ()}
+    print_ranking(sources, by=by, output_format=output_format, output=output, **named)
 
 
 @app.command()

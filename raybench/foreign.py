@@ -9,7 +9,7 @@ Covered: files and folders. Not covered: object stores.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -151,6 +151,40 @@ def load_sources(paths: Sequence[str | Path], columns: Columns | None = None) ->
         val_images=_agreed([source.val_images for source in sources]),
         history=_joined_histories(sources),
     )
+
+
+def parse_test_images(given: Sequence[str]) -> int | dict[str, int] | None:
+    """Read `166`, for all datasets, or `DATASET=166` for each; None where nothing is given.
+
+    Raises:
+        InputError: one is no number of images.
+    """
+    sizes: dict[str, int] = {}
+    for each in given:
+        name, _, number = each.rpartition("=")
+        if not number.strip().isdecimal() or int(number) < 1:
+            raise InputError(f"--test-images: {each!r} is no number of images; give N, or DATASET=N")
+        sizes[name.strip()] = int(number)
+    for_all = sizes.pop("", None)
+    if for_all is not None and sizes:
+        raise InputError("--test-images: given for all datasets and for some; give one N, or DATASET=N for each")
+    return for_all if for_all is not None else sizes or None
+
+
+def with_test_images(source: Source, test_images: int | Mapping[str, int] | None) -> Source:
+    """Return the source with sizes of test splits that it does not tell itself.
+
+    Raises:
+        InputError: a dataset is not in the source.
+    """
+    if test_images is None:
+        return source
+    names = [str(name) for name in source.results["dataset"].unique()] if "dataset" in source.results else [""]
+    given = dict.fromkeys(names, test_images) if isinstance(test_images, int) else dict(test_images)
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise InputError(f"--test-images: there is no dataset {unknown[0]!r}; there are {', '.join(names)}")
+    return replace(source, test_images=given | dict(source.test_images))
 
 
 def _joined_histories(sources: Sequence[Source]) -> pd.DataFrame | None:

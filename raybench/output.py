@@ -20,12 +20,13 @@ from raybench.doctor import can_run_quickstart, diagnose, render
 from raybench.errors import InputError
 from raybench.eviction import clear, parse_age
 from raybench.experiment import load_experiment
-from raybench.foreign import load_sources
+from raybench.foreign import load_sources, parse_test_images, with_test_images
 from raybench.ledger import load as load_ledger
 from raybench.ledger import summary
 from raybench.manifest import MANIFEST, check_belongs
 from raybench.plan import make_plan
 from raybench.quote import kept as kept_quote
+from raybench.recognize import parse_columns
 from raybench.records import ModelSpec, Status
 from raybench.report.advice import notes, sentence
 from raybench.report.cache_views import cache_notes, cache_table, cleared_lines
@@ -34,7 +35,8 @@ from raybench.report.spend_views import ledger_view, quote_view
 from raybench.report.tables import FORMATS, epochs_table, markdown_text, ranking_tables
 from raybench.report.views import TRIAL_COLUMNS, models_table, plan_view, predictions_table, trials_table
 from raybench.results import load_history, read_trial
-from raybench.runner import RUNS, Run, find_trial, open_run, preflight_with_status, quote
+from raybench.runner import preflight_with_status, quote
+from raybench.runs import RUNS, Run, find_trial, open_run
 from raybench.trials import describe
 from raybench.tries import RateOrigins, rate_origins
 
@@ -97,12 +99,21 @@ def _rates(sources: Sequence[Path]) -> list[str]:
     return rate_sentences(origins)
 
 
-def print_ranking(sources: Sequence[Path], *, by: str | None, output_format: str | None, output: Path | None) -> None:
+def print_ranking(
+    sources: Sequence[Path],
+    *,
+    by: str | None,
+    output_format: str | None,
+    output: Path | None,
+    columns: Sequence[str] = (),
+    test_images: Sequence[str] = (),
+) -> None:
     """Rank sources and print the ranking as a table, or in one of `FORMATS`, on the terminal or into a file.
 
-    Without a format, the ending of `output` decides.
+    Without a format, the ending of `output` decides. `columns` are as `parse_columns` reads them, `test_images` as
+    `parse_test_images` does.
     """
-    source = load_sources(sources)
+    source = with_test_images(load_sources(sources, parse_columns(columns)), parse_test_images(test_images))
     ranking = rank_source(source, by=by)
     rates = _rates(sources)
     chosen = output_format or (FORMAT_OF_ENDING.get(output.suffix, "table") if output else "table")

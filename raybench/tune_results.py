@@ -227,8 +227,8 @@ def _numbers(reports: pd.DataFrame, metrics: Mapping[str, str], path: Path) -> t
     for key in [key for key in metrics if key.endswith("_accuracy")]:
         if (epochs[key] < 0).any() or (epochs[key] > MOST_PERCENT).any():
             raise InputError(
-                f"{path}: {metrics[key]} goes from {epochs[key].min():g} to {epochs[key].max():g}, which is no accuracy; "
-                f"name another: --column {key}=NAME"
+                f"{path}: {metrics[key]} goes from {epochs[key].min():g} to {epochs[key].max():g}, which is no "
+                f"accuracy; name another: --column {key}=NAME"
             )
         if epochs[key].max() > 1:
             percent.append(key)
@@ -247,10 +247,7 @@ def _trials(
     trials["status"] = [folder.status for folder in folders]
     others = [name for name in map(str, settings) if name not in known.values()]
     named = [name for name in others if len(set(settings[name].map(str))) > 1]
-    parts = [
-        trials["strategy"].map(_text),
-        *(settings[name].map(lambda value, n=name: _part(n, value)) for name in named),
-    ]
+    parts = [trials["strategy"].map(_text), *(settings[name].map(partial(_part, name)) for name in named)]
     trials["strategy"] = ["+".join(filter(None, row)) or None for row in zip(*parts, strict=True)]
     for key in ("dataset", "model", "weights"):
         texts = trials[key].map(_text).replace("", None)

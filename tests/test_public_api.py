@@ -40,7 +40,8 @@ def python(code: str) -> str:
 
 def test_exactly_these_names_are_public() -> None:
     tables = ["load_history", "load_predictions", "load_results", "load_search"]
-    assert raybench.__all__ == ["Run", *tables, "rank", "resume", "run"]
+    answers = ["mean_gains", "more_images", "pair_gains", "predict_sizes", "rank"]
+    assert raybench.__all__ == ["Run", "budgets", *tables, *answers, "resume", "run", "weigh"]
     assert dir(raybench) == raybench.__all__
     for name in raybench.__all__:
         assert (getattr(raybench, name).__doc__ or "").strip()
