@@ -33,7 +33,7 @@ from benchmarks.figures import Figure, publish
 from benchmarks.finished_run import Shape, write_run
 from benchmarks.processes import timed
 from raybench.output import print_ranking, print_run, print_trials
-from raybench.runner import open_run
+from raybench.runs import open_run
 
 AT_MOST = 5.0
 """Times the bare read."""

@@ -127,6 +127,8 @@ def _compared(
 ) -> Iterable[_Compared]:
     for _, trials in trial_table(results, ["dataset"]).groupby("dataset", sort=True):
         known = completed(trials)
+        if known.empty:
+            continue
         scores = scores_by_place(known, outcomes or {}, test_images)
         by_place = known.groupby("place")
         table = by_place[[*CONFIGURATION, "metric"]].nth(0).assign(place=known["place"]).set_index("place").sort_index()

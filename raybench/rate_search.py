@@ -81,7 +81,7 @@ def search_rates(
             starting_order(list(tries.values())),
             about=f"{len(tries)} tries for {len(waiting)} configurations",
             run_dir=run_dir,
-            settings=replace(settings, asha=None, earlier=chosen_before(run_dir)),
+            settings=replace(settings, asha=None, log_to=(), earlier=chosen_before(run_dir)),
             console=console,
             quiet=quiet,
             on_start=lambda choices: on_start(choices, rates),

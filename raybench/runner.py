@@ -9,18 +9,16 @@ import math
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
 from raybench.choices import Choices
-from raybench.cost import reprice
 from raybench.errors import ExperimentError, InterruptedRunError, RunError
 from raybench.events import Notice, TrialEnded
 from raybench.experiment import Experiment, load_experiment
@@ -28,7 +26,6 @@ from raybench.ledger import Kind
 from raybench.manifest import (
     EXPERIMENT,
     MANIFEST,
-    Manifest,
     check_belongs,
     chosen_before,
     rates_before,
@@ -40,55 +37,16 @@ from raybench.progress import Progress
 from raybench.quote import Quote, keep, make_quote
 from raybench.rate_search import search_rates, settle_undecided
 from raybench.records import Facts, Status, Trial
-from raybench.results import RESULTS_ORDER, finished_trial_ids, load_results, match_trials
+from raybench.results import RESULTS_ORDER, finished_trial_ids, load_results
+from raybench.runs import RUNS, Run
 from raybench.spending import Books, Machine
 from raybench.trials import expand, is_undecided, searches_of, starting_order
-from raybench.tries import charge_search, is_to_run, search_table
+from raybench.tries import is_to_run
 
 if TYPE_CHECKING:
     from raybench.scheduling.tune import Settings
 
-RUNS = Path("runs")
-"""Folder of run directories, below the current one."""
 ENDED = frozenset({Status.COMPLETED, Status.STOPPED, Status.FAILED})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
-    """A run directory and what it holds."""
-
-    run_dir: Path
-    experiment: Experiment
-    facts: Facts
-    trials: tuple[Trial, ...]
-    rates: Mapping[str, float] = field(default_factory=dict)
-    """What was chosen where the experiment says `learning_rate: auto`: factors of default rates, by search id."""
-    price_per_hour_usd: Mapping[str, float] = field(default_factory=dict)
-    """Of a whole machine, by instance type, when the run was last started."""
-    interrupted: bool = False
-    """Whether Ctrl-C ended it before the last trial."""
-
-    def results(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return one row a trial of the experiment, unfinished ones included, with all columns or those asked for.
-
-        All of them are those of the results and, where learning rates were searched, what that took.
-        """
-        ids = {trial.trial_id for trial in self.trials}
-        results = match_trials(load_results(self.run_dir, only=ids, columns=columns), self.trials)
-        if columns:
-            return results
-        priced = reprice(results, self.price_per_hour_usd)
-        return charge_search(priced, self.run_dir, self.experiment, self.facts)
-
-    def search(self) -> pd.DataFrame:
-        """Return one row a configuration and learning rate tried; see `raybench.tries.search_table` for the columns."""
-        return search_table(self.run_dir, searches_of(self.experiment, self.facts), self.rates)
-
-    @property
-    def failed(self) -> int:
-        """Number of trials that failed."""
-        statuses = finished_trial_ids(self.run_dir)
-        return sum(statuses.get(trial.trial_id) is Status.FAILED for trial in self.trials)
 
 
 def embedded_experiment() -> Path:
@@ -104,6 +62,7 @@ def run(
     num_cpus: int | None = None,
     num_gpus: int | None = None,
     address: str | None = None,
+    log_to: Sequence[str] = (),
     quiet: bool = False,
 ) -> Run:
     """Run an experiment, or go on with it where its run directory exists.
@@ -115,6 +74,7 @@ def run(
         num_cpus: cores that this machine counts as having; default: those it has.
         num_gpus: GPUs that this machine counts as having; default: those it has.
         address: of a Ray cluster to run on; default: Ray is started here, for this run.
+        log_to: what else epochs and scores go to: `tensorboard`, `mlflow`, `wandb`.
         quiet: show nothing while it runs.
 
     Raises:
@@ -127,6 +87,7 @@ def run(
     directory = Path(run_dir) if run_dir is not None else RUNS / loaded.name
     check_belongs(directory, loaded)
     settings = _settings(loaded, str(path), num_cpus=num_cpus, num_gpus=num_gpus, address=address, books=books)
+    settings = _logging(settings, log_to)
     return _conduct(loaded, str(path), directory, settings, quiet=quiet)
 
 
@@ -137,6 +98,7 @@ def resume(
     num_cpus: int | None = None,
     num_gpus: int | None = None,
     address: str | None = None,
+    log_to: Sequence[str] = (),
     quiet: bool = False,
 ) -> Run:
     """Go on with the run in a run directory; see `run` for the arguments and errors.
@@ -148,6 +110,7 @@ def resume(
     experiment = read_manifest(directory).experiment
     label = str(directory / EXPERIMENT)
     settings = _settings(experiment, label, num_cpus=num_cpus, num_gpus=num_gpus, address=address, books=books)
+    settings = _logging(settings, log_to)
     return _conduct(experiment, label, directory, settings, quiet=quiet, retry_failed=retry_failed)
 
 
@@ -195,33 +158,6 @@ def trials_to_go(experiment: Experiment, facts: Facts, directory: Path) -> list[
     return [*starting_order(list(tries.values())), *starting_order(trials)]
 
 
-def open_run(run_dir: str | Path) -> Run:
-    """Return a run as it is on disk. Raises `RunError`."""
-    manifest: Manifest = read_manifest(Path(run_dir))
-    return Run(
-        run_dir=Path(run_dir),
-        experiment=manifest.experiment,
-        facts=manifest.facts,
-        trials=tuple(manifest.trials()),
-        rates=manifest.rates,
-        price_per_hour_usd=per_hour(manifest.prices),
-    )
-
-
-def find_trial(run: Run, trial_id: str) -> Trial:
-    """Return the trial whose id is, or begins with, `trial_id`. Raises `RunError`."""
-    found = [trial for trial in run.trials if trial.trial_id.startswith(trial_id)]
-    if len(found) == 1 and trial_id:
-        return found[0]
-    if found:
-        raise RunError(f"{run.run_dir}: trial {trial_id!r} could be any of {len(found)}; give more of its id")
-    ids = ", ".join(trial.trial_id for trial in run.trials[:3])
-    raise RunError(
-        f"{run.run_dir}: has no trial {trial_id!r}; its {len(run.trials)} trials are {ids}... "
-        f"('raybench show {run.run_dir}' lists them)"
-    )
-
-
 def _settings(
     experiment: Experiment,
     label: str,
@@ -247,6 +183,7 @@ def _settings(
         cache_limit_bytes=experiment.cache_limit_bytes,
         bench=BENCH if experiment.resources.measure else None,
         books=books,
+        experiment=experiment.name,
     )
     if address is None:  # else this may be a head that runs no trials
         price = settings.price_per_hour_usd.get(LOCAL_INSTANCE)
@@ -257,6 +194,15 @@ def _settings(
     except ExperimentError as error:
         raise ExperimentError(f"{label}: {error}") from None
     return settings
+
+
+def _logging(settings: "Settings", log_to: Sequence[str]) -> "Settings":
+    """Return the settings with what else epochs and scores go to. Raises InputError."""
+    if log_to:
+        from raybench.scheduling.loggers import check_trackers  # noqa: PLC0415
+
+        check_trackers(log_to)
+    return replace(settings, log_to=tuple(dict.fromkeys(log_to)))
 
 
 def _conduct(

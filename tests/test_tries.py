@@ -14,7 +14,7 @@ from raybench.foreign import load_source
 from raybench.manifest import read_manifest, write_manifest
 from raybench.records import DatasetFacts, Facts, Status, Trial, WeightsFacts
 from raybench.results import write_trial
-from raybench.runner import open_run
+from raybench.runs import open_run
 from raybench.trials import Search, expand, first_row, is_undecided, searches_of
 from raybench.tries import (
     COLUMNS,
@@ -239,3 +239,13 @@ def test_origins_name_what_was_fixed_what_was_searched_and_what_is_at_an_edge(
     assert origins.searched == ("linear-probe", "fine-tune")
     assert origins.at_edge == ("resnet8 random fine-tune on 100 of photos",)
     assert not math.isnan(origins.rates_tried)
+
+
+def test_a_new_price_makes_a_new_cost(tmp_path: Path, searches: list[Search]) -> None:
+    for trial in searches[0].tries:
+        row = replace(
+            first_row(trial, Status.COMPLETED), train_seconds=3600.0, cpu_share=0.5, instance_type="local", val_loss=1.0
+        )
+        write_trial(tmp_path / FOLDER, row, [], None)
+    charged = charge_search(results_of(experiment()), tmp_path, experiment(), FACTS, {"local": 2.0})
+    assert charged.set_index("strategy").loc["linear-probe", "search_cost_usd"].tolist() == [5.0, 5.0]

@@ -80,6 +80,10 @@ class Settings:
     """What an earlier run on this run directory chose, which holds."""
     books: Books | None = None
     """Where the time of machines is entered; None: nowhere."""
+    log_to: tuple[str, ...] = ()
+    """What else epochs and scores go to: of `raybench.scheduling.loggers.PACKAGES`."""
+    experiment: str = ""
+    """Its name, for those."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,6 +198,20 @@ def _run(
         )
         bookkeeper.machines()
         session.enter_context(books.trials(bookkeeper.places(len(trials)), bookkeeper.shares()))
+        callbacks: list[Callback] = [announcer, bookkeeper]
+        if settings.log_to:
+            # Imported here because it takes seconds, and few runs are asked for it.
+            from raybench.scheduling.loggers import Trackers  # noqa: PLC0415
+
+            trackers = Trackers(
+                settings.log_to,
+                experiment=settings.experiment,
+                run_dir=run_dir,
+                trials={trial.trial_id: trial for trial in trials},
+                problems=problems,
+            )
+            session.enter_context(trackers.open())
+            callbacks.append(trackers)
         with open_desk(None if settings.asha is None else log.path) as desk:
             shared = Shared(
                 run_dir=run_dir,
@@ -228,7 +246,7 @@ def _run(
                         scheduler=scheduler,
                         # A waiting trial makes a cluster grow.
                         room=Room(settled.share, spare=0 if ends_with_run else 1, machines=bookkeeper.machines),
-                        callbacks=[announcer, bookkeeper],
+                        callbacks=callbacks,
                         interruption=interruption,
                     )
             if not interruption.requested:
