@@ -20,7 +20,7 @@ from raybench.errors import InputError
 from raybench.manifest import MANIFEST, read_manifest
 from raybench.outcomes import Outcome
 from raybench.ranking import ABSENT, HIGHER_IS_BETTER, RANK_COLUMNS
-from raybench.recognize import Columns
+from raybench.recognize import PLAIN, Columns
 from raybench.results import RESULTS_SCHEMA, load_outcomes, load_results, match_trials
 from raybench.tries import charge_search
 from raybench.tune_results import is_tune_results, read_tune_results
@@ -38,8 +38,6 @@ SETTINGS_WITH_METRIC_WORDS = frozenset({"learning_rate", "dropout_rate", "step_e
 READ_COLUMNS = frozenset(HIGHER_IS_BETTER) | frozenset(ABSENT)
 RUN_COLUMNS = tuple(name for name in ("model", *ABSENT, *HIGHER_IS_BETTER) if name in RESULTS_SCHEMA.names)
 """What is read of the results of a run: each column of a small file takes its time."""
-PLAIN = "plain"
-"""Strategy of a row where every column that could name one says no."""
 MOST_PERCENT = 100.0
 MOSTLY = 0.9
 """Share of accuracies above 1 from which on a column is taken to be in percent: a few are mistakes."""

@@ -57,6 +57,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "strategy": ("strategy", "method", "recipe"),
     "seed": ("seed", "random seed", "rng", "random state", "rng seed"),
 }
+PLAIN = "plain"
+"""Strategy of a row where every column that could name one says no."""
 GIVEN_ONLY = ("inference_images_per_second", "inference_latency_seconds")
 """Columns that are never guessed, but that a reader can name."""
 

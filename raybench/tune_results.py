@@ -21,7 +21,7 @@ import pandas as pd
 
 from raybench.errors import InputError
 from raybench.formats import is_missing
-from raybench.recognize import GIVEN_ONLY, METRICS, SETTINGS, Columns, recognize
+from raybench.recognize import GIVEN_ONLY, METRICS, PLAIN, SETTINGS, Columns, recognize
 from raybench.records import Status
 
 STATE = "experiment_state-*.json"
@@ -247,8 +247,9 @@ def _trials(
     trials["status"] = [folder.status for folder in folders]
     others = [name for name in map(str, settings) if name not in known.values()]
     named = [name for name in others if len(set(settings[name].map(str))) > 1]
+    none = PLAIN if named or "strategy" in known else None
     parts = [trials["strategy"].map(_text), *(settings[name].map(partial(_part, name)) for name in named)]
-    trials["strategy"] = ["+".join(filter(None, row)) or None for row in zip(*parts, strict=True)]
+    trials["strategy"] = ["+".join(filter(None, row)) or none for row in zip(*parts, strict=True)]
     for key in ("dataset", "model", "weights"):
         texts = trials[key].map(_text).replace("", None)
         trials[key] = texts.fillna(path.resolve().name) if key != "weights" else texts

@@ -52,6 +52,12 @@ def test_columns_are_the_promised_ones_even_without_pairs() -> None:
     assert gains(lonely.iloc[:0]).empty
 
 
+def test_a_dataset_where_nothing_completed_has_no_pairs() -> None:
+    table = trials(PROBE | {"test_accuracy": 0.6}, TUNE | {"test_accuracy": 0.9}).assign(status="failed")
+    assert gains(table).empty
+    assert average_gains(table).empty
+
+
 def test_one_seed_knows_the_images_alone_and_says_so() -> None:
     row = only(
         gains(trials(PROBE | {"test_accuracy": 0.6}, TUNE | {"test_accuracy": 0.9}, seeds=1), test_images={"d": 200})
