@@ -6,8 +6,11 @@ none, that is said as well.
 
 import pandas as pd
 
-from raybench.formats import accuracy_text, duration_text, is_missing, joined, safe_text, usd_text
+from raybench.formats import accuracy_text, duration_text, is_missing, joined, safe_text, shortened, usd_text
 
+PARTS = ("model", "strategy", "weights")
+MOST_LETTERS = 60
+"""Of a model's, a strategy's or weights' name in a sentence."""
 MOST_NAMES = 4
 """Configurations named in a sentence; the rest are counted."""
 
@@ -54,10 +57,14 @@ def notes(ranking: pd.DataFrame) -> list[str]:
 
 
 def configuration_name(row: pd.Series, ranking: pd.DataFrame) -> str:
-    """Model, weights and strategy of a row; weights only where the ranking holds more than one kind."""
-    weights = safe_text(row["weights"]) if len(set(ranking["weights"].map(safe_text))) > 1 else ""
-    how = [safe_text(row["strategy"]), f"{weights} weights" if weights else ""]
-    return " ".join(filter(None, [safe_text(row["model"]), " on ".join(filter(None, how))]))
+    """Model, weights and strategy of a row; weights only where the ranking holds more than one kind.
+
+    Of a name that is too long for a sentence, the middle is left out.
+    """
+    model, strategy, weights = (shortened(safe_text(row[name]), MOST_LETTERS) for name in PARTS)
+    several = len(set(ranking["weights"].map(safe_text))) > 1
+    how = [strategy, f"{weights} weights" if several and weights else ""]
+    return " ".join(filter(None, [model, " on ".join(filter(None, how))]))
 
 
 def group_name(row: pd.Series) -> str:

@@ -33,7 +33,9 @@ WIDE_RANGE = 20
 
 def label(*parts: object, most: int = MOST_LABEL) -> str:
     """A name for a figure: shortened, without control characters, and nothing in it that Plotly takes for markup."""
-    return html.escape(shortened(" ".join(filter(None, map(safe_text, parts))), most), quote=False)
+    text = shortened(" ".join(filter(None, map(safe_text, parts))), most)
+    # Text between two dollars would be a formula.
+    return html.escape(text, quote=False).replace("$", "&#36;")
 
 
 def layout(**changes: Any) -> go.Layout:  # noqa: ANN401 - Plotly's own keys

@@ -123,7 +123,8 @@ def _drawn(costs: _Costs) -> go.Figure:
     rows, steps = costs.rows, costs.steps
     kind = scale(rows["cost"].tolist())
     values = ticks(rows["cost"].tolist(), kind, seconds=not costs.in_usd)
-    marks = {"tickvals": values, "ticktext": [costs.text(value) for value in values]} if values else {}
+    marks: dict[str, object] = {} if kind == "log" else {"rangemode": "tozero"}
+    marks |= {"tickvals": values, "ticktext": [costs.text(value) for value in values]} if values else {}
     figure = go.Figure(
         layout=layout(
             xaxis=axis(f"{costs.what} (log scale)" if kind == "log" else costs.what, type=kind, **marks),

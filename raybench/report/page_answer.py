@@ -1,5 +1,7 @@
 """The first screen: which configuration to use, what it costs, how sure that is, and what cannot be told apart."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 
 from raybench.formats import (
@@ -69,7 +71,7 @@ def answer(material: Material, findings: Findings) -> Answer:
             _training_cost_point(pick),
             _use_cost_point(pick, material, findings),
             *_weakest_points(pick, material),
-            _tied_point(pick, group),
+            *_tied_points(pick, group),
             *_more_data_points(pick, findings),
         ]
     return Answer(
@@ -196,24 +198,29 @@ def _weakest_points(row: pd.Series, material: Material) -> list[Point]:
     return [Point(label="Weakest class", text=text)]
 
 
-def _tied_point(pick: pd.Series, group: pd.DataFrame) -> Point:
-    """What cannot be told apart from the pick, and what is better by more than chance."""
-    title = "Cannot be told apart"
+def _tied_points(pick: pd.Series, group: pd.DataFrame) -> Iterator[Point]:
+    """What is better by more than chance, and what cannot be told apart from the pick."""
+    title = "Not told apart"
     if is_missing(pick["tie_group"]):
-        return Point(label=title, text="Unknown: nothing says how far chance moves these accuracies.", mood=Mood.CARE)
+        text = "Unknown: nothing says how far chance moves these accuracies."
+        yield Point(label=title, text=text, mood=Mood.CARE)
+        return
     column = accuracy_column(group)
     same = group[(group["tie_group"] == pick["tie_group"]).fillna(value=False) & (group.index != pick.name)]
     better = group[(group["tie_group"] < pick["tie_group"]).fillna(value=False)]
-    said = []
     if len(better):
-        said.append(f"{_listed(better, group, column)} scored higher, by more than chance explains.")
+        text = (
+            f"{_listed(better, group, column)}: by more than chance explains, but dearer or worse on val."
+        )
+        yield Point(label="More accurate", text=text, mood=Mood.CARE)
     if len(same):
-        said.append(f"{_listed(same, group, column)}.")
-    elif not len(better) and len(group) > 1:
-        return Point(label=title, text="None: it stands apart from all others that completed.", mood=Mood.GOOD)
+        yield Point(label=title, text=f"{_listed(same, group, column)}.")
     elif len(group) == 1:
-        return Point(label=title, text="It is the only configuration, so it was compared with none.", mood=Mood.CARE)
-    return Point(label=title, text=" ".join(said))
+        text = "It is the only configuration, so it was compared with none."
+        yield Point(label=title, text=text, mood=Mood.CARE)
+    elif better.empty:
+        text = "It stands apart from all others that completed."
+        yield Point(label=title, text=text, mood=Mood.GOOD)
 
 
 def _listed(rows: pd.DataFrame, group: pd.DataFrame, column: str) -> str:
