@@ -33,7 +33,7 @@ import numpy as np
 from scipy import special
 
 from raybench.stats import Scores
-from raybench.variance import Prior, Variance, Variances, learn_prior
+from raybench.variance import Variance, Variances, binomial_units, learn_prior
 
 FEWEST_SEEDS = 2
 FEWEST_IMAGES = 30
@@ -137,24 +137,24 @@ def _evidence(correct: np.ndarray) -> _Evidence:
     left = accuracies - accuracies.mean(axis=0) - accuracies.mean(axis=1, keepdims=True) + accuracies.mean()
     own = (left**2).sum(axis=1) / ((seeds - 1) * (k - 1) / k)
     freedom = np.full(k, seeds - 1)
-    prior = learn_prior(Variances(variances=own, degrees_of_freedom=freedom), (k - 1) * (seeds - 1))
+    units = binomial_units(accuracies.mean(axis=1))
+    prior = learn_prior(Variances(variances=own, degrees_of_freedom=freedom).over(units), (k - 1) * (seeds - 1))
     # of a binary outcome the variance over seeds, from its mean; over seeds alone is taken off, images are left
     within = (by_image * (1 - by_image)).mean(axis=0) * seeds / (seeds - 1)
     residual = np.maximum(within - accuracies.var(axis=1, ddof=1), 0) / images
     return _Evidence(
         means=accuracies.mean(axis=1),
         from_images=np.cov(by_image, rowvar=False) / images,
-        over_seeds=tuple(_moderated(own, seeds - 1, prior)),
+        over_seeds=tuple(
+            prior.times(float(unit)).moderate(Variance(variance=float(variance), degrees_of_freedom=seeds - 1))
+            for variance, unit in zip(own, units, strict=True)
+        ),
         residual=residual,
         # of two configurations only the difference is seen, so theirs are one
         pooled=k == 2 or math.isinf(prior.degrees_of_freedom),  # noqa: PLR2004, two configurations
         seeds=seeds,
         images=images,
     )
-
-
-def _moderated(variances: np.ndarray, freedom: int, prior: Prior) -> list[Variance]:
-    return [prior.moderate(Variance(variance=float(each), degrees_of_freedom=freedom)) for each in variances]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -230,15 +230,17 @@ def _chances(means: np.ndarray, noise: _Noise, rng: np.random.Generator) -> np.n
     o, g, m, t = np.unravel_index(np.searchsorted(weights, steps), logs.shape)
     kept = 1 / (1 + gaps[o] * known[g, m, t])
     normal = rng.standard_normal((DRAWS, len(means)))
+    of_noise = [(place, np.flatnonzero(g == place)) for place in np.unique(g)]
     best = np.zeros(len(means))
     for sign in (1, -1):
         shift = gaps[o] * kept * along[g, m, t] + sign * np.sqrt(gaps[o] * kept) * normal[:, 0]
         centre = shift[:, None] * turned.direction[g, m]
         share = spreads[t][:, None] / variance[g, t]
         true = centre + share * (turned.seen[g] - centre) + sign * np.sqrt(share * turned.error[g]) * normal[:, 1:]
-        for each in np.unique(g):
-            best += np.bincount((true[g == each] @ turned.basis[each].T).argmax(axis=1), minlength=len(means))
-    return best / best.sum()
+        for place, draws in of_noise:
+            best += np.bincount((true[draws] @ turned.basis[place].T).argmax(axis=1), minlength=len(means))
+    chances: np.ndarray = best / best.sum()
+    return chances
 
 
 def _log_priors(k: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special, stats
 
 from raybench.stats import CONFIDENCE, Estimate, Scores, difference_interval, mean_interval
-from raybench.variance import Prior, joined, learn_prior, variances_over_seeds
+from raybench.variance import Prior, binomial_units, joined, learn_prior, variances_over_seeds
 
 EXACTLY_COUNTED = 16
 """Up to so many configurations are counted one by one where the largest of their differences is judged."""
@@ -26,22 +26,32 @@ class Comparisons:
 
     scores: tuple[Scores, ...]
     """Best first."""
+    units: np.ndarray
+    """[configurations] in which variances over seeds are alike; that of a difference is the sum of two."""
     prior: Prior
-    """What the variances over shared seeds of the differences of all pairs tell of each."""
+    """What the variances over shared seeds of the differences of all pairs tell of each, in such units."""
 
     def difference(self, a: int, b: int) -> Estimate:
         """How much more accurate the a-th is than the b-th."""
-        return difference_interval(self.scores[a], self.scores[b], prior=self.prior)
+        unit = float(self.units[a] + self.units[b])
+        return difference_interval(self.scores[a], self.scores[b], prior=self.prior.times(unit))
 
 
 def compare(scores: Sequence[Scores]) -> Comparisons:
     """Prepare the comparison of a group's configurations, given best first."""
-    by_seed = _by_seed(scores)
-    pairs = [variances_over_seeds(by_seed[:, [a]] - by_seed[:, a + 1 :]) for a in range(len(scores) - 1)]
+    by_seed, units = _by_seed(scores), _units(scores)
+    pairs = [
+        variances_over_seeds(by_seed[:, [a]] - by_seed[:, a + 1 :]).over(units[a] + units[a + 1 :])
+        for a in range(len(scores) - 1)
+    ]
     # All pairs of C configurations over S seeds come from (C - 1)(S - 1) free residuals.
     most_seeds = max((len(each.seeds) for each in scores), default=1)
     freedom = (len(scores) - 1) * (most_seeds - 1)
-    return Comparisons(scores=tuple(scores), prior=learn_prior(joined(pairs), freedom))
+    return Comparisons(scores=tuple(scores), units=units, prior=learn_prior(joined(pairs), freedom))
+
+
+def _units(scores: Sequence[Scores]) -> np.ndarray:
+    return binomial_units(np.array([each.accuracies.mean() if len(each.seeds) else math.nan for each in scores]))
 
 
 def _by_seed(scores: Sequence[Scores]) -> np.ndarray:
@@ -119,8 +129,9 @@ def near_best(scores: Sequence[Scores]) -> list[int]:
 
 def intervals(scores: Sequence[Scores]) -> list[Estimate]:
     """Interval of each configuration's mean, the variances over seeds informing one another."""
-    prior = learn_prior(variances_over_seeds(_by_seed(scores)))
-    return [mean_interval(each, prior=prior) for each in scores]
+    units = _units(scores)
+    prior = learn_prior(variances_over_seeds(_by_seed(scores)).over(units))
+    return [mean_interval(each, prior=prior.times(float(unit))) for each, unit in zip(scores, units, strict=True)]
 
 
 def told_apart(difference: Estimate, configurations: int, confidence: float = CONFIDENCE) -> bool:

@@ -6,7 +6,7 @@ other, as far as their variances agree; `total` adds variances and keeps count o
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import optimize, special
@@ -15,6 +15,8 @@ FEWEST_TO_MODERATE = 3
 """Configurations below which nothing can be learned about how much variances differ."""
 SMALLEST_VARIANCE = 1e-12
 """Accuracies that differ by less than a millionth are equal."""
+LEAST_RATE = 0.01
+"""Accuracies or error rates below it have its binomial variance."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +42,10 @@ class Variances:
     """[n] float; NaN where it is unknown."""
     degrees_of_freedom: np.ndarray
     """[n] int; 0 where the variance is unknown."""
+
+    def over(self, units: np.ndarray) -> "Variances":
+        """Return the variances [n], each in its own unit [n]."""
+        return replace(self, variances=self.variances / units)
 
 
 def variances_over_seeds(values: np.ndarray) -> Variances:
@@ -85,6 +91,10 @@ class Prior:
         variance = (own.degrees_of_freedom * own.variance + self.degrees_of_freedom * self.variance) / freedom
         return Variance(variance=variance, degrees_of_freedom=min(freedom, self.most_freedom))
 
+    def times(self, unit: float) -> "Prior":
+        """Return the prior of variances that are so many times as large."""
+        return replace(self, variance=self.variance * unit)
+
 
 NO_PRIOR = Prior(variance=math.nan, degrees_of_freedom=0, most_freedom=math.inf)
 """Leaves every variance as it is."""
@@ -126,6 +136,18 @@ def learn_prior(group: Variances, most_freedom: float = math.inf) -> Prior:
     return Prior(
         variance=common, degrees_of_freedom=prior_freedom, most_freedom=min(most_freedom, float(freedom.sum()))
     )
+
+
+def binomial_units(accuracies: np.ndarray) -> np.ndarray:
+    """Units in which variances over seeds of different accuracies are alike: accuracy x (1 - accuracy).
+
+    Seeds of an accuracy near 1 cannot scatter as far as those of one near 0.5. Binomial variance with overdispersion:
+    McCullagh and Nelder (1989), Generalized Linear Models, section 4.5. Accuracies nearer to 0 or 1 than
+    `LEAST_RATE` have its unit, so that a perfect score is not taken for one without doubt.
+    """
+    rates = np.clip(accuracies, LEAST_RATE, 1 - LEAST_RATE)
+    units: np.ndarray = rates * (1 - rates)
+    return units
 
 
 def scaled(variance: Variance, count: int) -> Variance:
