@@ -6,6 +6,7 @@ the rows of the tries in RUN/search. Tries are run as trials are, but for ASHA; 
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ def search_rates(
     console: Console,
     quiet: bool,
     retry_failed: bool,
+    session: ExitStack,
     on_start: Callable[[Choices, Mapping[str, float]], None],
 ) -> Found:
     """Run the tries that have no row yet, and choose; a rate that was chosen once stays.
@@ -61,6 +63,7 @@ def search_rates(
         console: told how it goes.
         quiet: tell nothing.
         retry_failed: run tries again that failed, where nothing was chosen without them.
+        session: keeps the Ray that tries have run on, for the trials.
         on_start: called before anything is written, with what each try gets of a machine and the rates so far.
 
     Raises what `raybench.scheduling.tune.run_trials` raises.
@@ -79,11 +82,12 @@ def search_rates(
         books.trial_kind = Kind.SEARCH
         interrupted = _run(
             starting_order(list(tries.values())),
-            about=f"{len(tries)} tries for {len(waiting)} configurations",
+            about=f"{len(tries)} tries for {len(waiting)} configuration{'' if len(waiting) == 1 else 's'}",
             run_dir=run_dir,
             settings=replace(settings, asha=None, log_to=(), earlier=chosen_before(run_dir)),
             console=console,
             quiet=quiet,
+            session=session,
             on_start=lambda choices: on_start(choices, rates),
         )
         books.trial_kind = None
@@ -125,10 +129,12 @@ def _run(
     settings: "Settings",
     console: Console,
     quiet: bool,
+    session: ExitStack,
     on_start: Callable[[Choices], None],
 ) -> bool:
     """Run tries, and return whether somebody ended that before the last one."""
     # Imported here, as below: ray and torch take seconds, and who has all tries needs neither.
+    from raybench.scheduling.cluster import shared_ray  # noqa: PLC0415
     from raybench.scheduling.tune import run_trials  # noqa: PLC0415
 
     folder = run_dir / FOLDER
@@ -148,12 +154,23 @@ def _run(
                 _remove_weights(folder, event.trial_id)
             progress(event)
 
+        try:
+            with (settings.books or Books()).during(Kind.STARTING):
+                session.enter_context(
+                    shared_ray(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address)
+                )
+        except KeyboardInterrupt:
+            raise _interrupted_before(run_dir) from None
         outcome = run_trials(tries, run_dir=folder, settings=settings, on_event=tell, on_start=start)
     for problem in outcome.problems:
         console.print(Text(f"Problem: {problem}", style="red"), soft_wrap=True)
     if not started:
-        raise InterruptedRunError(f"Interrupted before anything was started; {run_dir} is as it was.")
+        raise _interrupted_before(run_dir)
     return outcome.interrupted
+
+
+def _interrupted_before(run_dir: Path) -> InterruptedRunError:
+    return InterruptedRunError(f"Interrupted before anything was started; {run_dir} is as it was.")
 
 
 def _remove_weights(folder: Path, trial_id: str) -> None:

@@ -9,6 +9,7 @@ import math
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import resources
@@ -214,11 +215,32 @@ def _conduct(
     quiet: bool,
     retry_failed: bool = False,
 ) -> Run:
+    books = settings.books or Books()
+    with ExitStack() as session:
+        run = _search_and_train(
+            experiment, label, directory, settings, books=books, session=session, quiet=quiet, retry_failed=retry_failed
+        )
+        with books.during(Kind.ENDING):
+            session.close()
+    books.write()
+    return run
+
+
+def _search_and_train(
+    experiment: Experiment,
+    label: str,
+    directory: Path,
+    settings: "Settings",
+    *,
+    books: Books,
+    session: ExitStack,
+    quiet: bool,
+    retry_failed: bool,
+) -> Run:
     from raybench.scheduling.tune import run_trials  # noqa: PLC0415
 
     _check_writable(directory)
     console = Console(quiet=quiet)
-    books = settings.books or Books()
     books.started()
     with books.during(Kind.PREFLIGHT):
         facts = preflight_with_status(experiment, label, console)
@@ -241,6 +263,7 @@ def _conduct(
         console=console,
         quiet=quiet,
         retry_failed=retry_failed,
+        session=session,
         on_start=start,
     )
     trials = expand(experiment, facts, found.rates)

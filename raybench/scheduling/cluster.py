@@ -51,6 +51,10 @@ LOCAL_ENVIRONMENT = {
 ADDRESS_ACCEPTED = "give HOST:PORT of the Ray head node of a cluster that this machine is a node of, or auto"
 
 
+_SHARED: list[tuple[int | None, int | None, str | None]] = []
+"""Options of the Ray that `shared_ray` keeps."""
+
+
 def check_session(*, num_cpus: int | None, num_gpus: int | None, address: str | None) -> None:
     """Check what can be checked of a session before it begins, without starting or joining anything.
 
@@ -58,6 +62,8 @@ def check_session(*, num_cpus: int | None, num_gpus: int | None, address: str | 
         InputError: the options contradict each other, or nothing listens at the address.
 
     """
+    if (num_cpus, num_gpus, address) in _SHARED:
+        return
     check_declared(num_cpus=num_cpus, num_gpus=num_gpus)
     declared = num_cpus is not None or num_gpus is not None
     if ray.is_initialized() and (declared or address is not None):
@@ -89,7 +95,7 @@ def ray_session(
     """
     check_session(num_cpus=num_cpus, num_gpus=num_gpus, address=address)
     if ray.is_initialized():
-        yield False
+        yield (num_cpus, num_gpus, address) in _SHARED
         return
     variables = set(os.environ)
     try:
@@ -102,6 +108,25 @@ def ray_session(
         ray.shutdown()
         for name in LEFT_BY_RAY - variables:
             os.environ.pop(name, None)
+
+
+@contextmanager
+def shared_ray(
+    *, num_cpus: int | None = None, num_gpus: int | None = None, address: str | None = None
+) -> Iterator[None]:
+    """Keep one Ray for all sessions with these options in a `with` block; it ends with the block. See `ray_session`.
+
+    Starting it anew for each takes seconds, and a process that did so was once seen to crash as it ended.
+    """
+    options = (num_cpus, num_gpus, address)
+    with quiet_ray(), ray_session(num_cpus=num_cpus, num_gpus=num_gpus, address=address) as ends_with_block:
+        if ends_with_block:
+            _SHARED.append(options)
+        try:
+            yield
+        finally:
+            if ends_with_block:
+                _SHARED.remove(options)
 
 
 def _start_here(num_cpus: int | None, num_gpus: int | None) -> None:

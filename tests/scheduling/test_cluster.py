@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from raybench.errors import InputError
-from raybench.scheduling.cluster import ray_session
+from raybench.scheduling.cluster import check_session, ray_session, shared_ray
 from raybench.scheduling.resources import Node, nodes
 
 
@@ -77,3 +77,18 @@ def test_importing_the_entrance_starts_nothing() -> None:
         "assert not ray.is_initialized(); assert dict(os.environ) == before"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_sessions_with_the_same_options_use_one_ray_within_a_block() -> None:
+    with shared_ray(num_cpus=1):
+        address = ray.get_runtime_context().gcs_address
+        for _ in range(2):
+            check_session(num_cpus=1, num_gpus=None, address=None)
+            with ray_session(num_cpus=1) as ends:
+                assert ends, "with the block"
+                assert ray.get_runtime_context().gcs_address == address
+            assert ray.is_initialized()
+        with pytest.raises(InputError, match="Ray runs in this Python process already"):
+            check_session(num_cpus=2, num_gpus=None, address=None)
+    assert not ray.is_initialized()
+    check_session(num_cpus=2, num_gpus=None, address=None)
