@@ -3,9 +3,9 @@
 In: the reports of trials, which hold objects that Ray's callbacks know nothing of. Out: for each epoch the numbers of
 its record, and for each trial that ended its test scores, beside what the trial is: its configuration and seed.
 
-Where they go: RUN/tensorboard/TRIAL for TensorBoard; for the others where their own environment variables say
-(MLFLOW_TRACKING_URI, WANDB_MODE, WANDB_API_KEY), in an experiment or project of the experiment's name. What fails there
-is told once and ends no trial.
+Where they go: RUN/trackers/TRIAL for TensorBoard and W&B's own files; for MLflow and W&B where their own environment
+variables say (MLFLOW_TRACKING_URI, WANDB_MODE, WANDB_API_KEY), in an experiment or project of the experiment's name.
+What fails there is told once and ends no trial.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -113,6 +113,7 @@ class Trackers(Callback):
         """Tell of a trial that begins, or goes on."""
         del iteration, trials, info
         shown = self._shown(trial)
+        shown.init_local_path()  # W&B's process works there, and does not make it
         self._each(lambda logger: logger.log_trial_start(shown))
 
     def on_trial_result(
@@ -157,7 +158,7 @@ class Trackers(Callback):
         return LoggedTrial(
             trial_id=trial_id,
             config={name: getattr(row, name) for name in PARAMETERS},
-            local_path=str(self._run_dir / "tensorboard" / trial_id),
+            local_path=str(self._run_dir / "trackers" / trial_id),
             experiment_dir_name=self._experiment,
         )
 
