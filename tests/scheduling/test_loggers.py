@@ -1,0 +1,74 @@
+"""What trackers are told, with real Ray and TensorBoard's own files."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from raybench.errors import InputError
+from raybench.records import ResourceRequest
+from raybench.scheduling.cluster import ray_session
+from raybench.scheduling.loggers import PACKAGES, check_trackers
+from raybench.scheduling.tune import Settings, run_trials
+from tests.scheduling.fakes import EXECUTE, Script, make_trial, write_scripts
+
+
+@pytest.fixture(scope="module", autouse=True)
+def machine() -> Iterator[None]:
+    with ray_session(num_cpus=1, num_gpus=0):
+        yield
+
+
+def events(folder: Path) -> Iterator[Event]:
+    """Yield the events of a folder: records of a length, its checksum, the event and its checksum."""
+    for path in folder.glob("events.*"):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            yield Event.FromString(data[12 : 12 + length])
+            data = data[16 + length :]
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    found: dict[str, list[tuple[int, float]]] = {}
+    for event in events(folder):
+        for value in event.summary.value:
+            if value.HasField("simple_value"):
+                found.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return found
+
+
+def test_tensorboard_gets_every_epoch_and_the_score_of_each_trial_by_what_it_is(tmp_path: Path) -> None:
+    write_scripts(tmp_path, {"good": Script(losses=(1.0, 0.5)), "cursed": Script(losses=(1.0, 0.9), raises=True)})
+    trials = [make_trial("good", epochs=(2,)), make_trial("cursed", epochs=(2,))]
+    settings = Settings(
+        asha=None,
+        resources=ResourceRequest(gpu=0, cpu=1),
+        execute=EXECUTE,
+        log_to=("tensorboard",),
+        experiment="an experiment",
+    )
+    outcome = run_trials(trials, run_dir=tmp_path, settings=settings, on_event=lambda _: None)
+    assert outcome.problems == ()
+    good = scalars(tmp_path / "trackers" / "good")
+    assert good["ray/tune/val_loss"] == [(1, 1.0), (2, 0.5)]
+    assert good["ray/tune/test_accuracy"] == [(2, pytest.approx(1 / 1.5))]
+    cursed = scalars(tmp_path / "trackers" / "cursed")
+    assert cursed["ray/tune/val_loss"] == [(1, 1.0)]
+    assert "ray/tune/test_accuracy" not in cursed
+    text = b"".join(path.read_bytes() for path in (tmp_path / "trackers" / "good").glob("events.*"))
+    assert b"train_size" in text, "hyperparameters name the configuration"
+
+
+def test_a_tracker_that_is_unknown_or_not_installed_is_refused_before_anything_starts() -> None:
+    with pytest.raises(InputError, match="--log-to: 'excel' is not known; give tensorboard, mlflow, wandb"):
+        check_trackers(["excel"])
+    check_trackers(["tensorboard"])
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PACKAGES, "wandb", "a_package_that_nobody_has")  # type: ignore[arg-type] - a dict at heart
+    with pytest.raises(InputError, match="pip install a_package_that_nobody_has"):
+        check_trackers(["wandb"])
