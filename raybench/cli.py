@@ -49,7 +49,8 @@ Sources = Annotated[
 ]
 Experiment = Annotated[Path, typer.Argument(metavar="FILE", help="Experiment file.")]
 TestImages = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Size of the test split, where a table does not tell it.")
+    list[str] | None,
+    typer.Option(metavar="[DATASET=]N", help="Size of the test split, where it is not told.", show_default="none"),
 ]
 Output = Annotated[Path | None, typer.Option(help="Write here instead of to the terminal.", show_default="terminal")]
 Format = Literal["table", "markdown", "csv", "json"]
@@ -154,10 +155,7 @@ def rank(
     ] = None,
     output: Output = None,
     columns: ColumnNames = None,
-    test_images: Annotated[
-        list[str] | None,
-        typer.Option(metavar="[DATASET=]N", help="Size of the test split, where it is not told.", show_default="none"),
-    ] = None,
+    test_images: TestImages = None,
 ) -> None:
     """Rank configurations by accuracy and cost."""
     from raybench.output import print_ranking
@@ -168,45 +166,53 @@ def rank(
 
 @app.command()
 def report(
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE", help="Run directories, CSV or Parquet tables.")],
+    sources: Sources,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Where it goes.", show_default="report.html in the run")
     ] = None,
+    columns: ColumnNames = None,
     test_images: TestImages = None,
 ) -> None:
     """Write a report: one HTML file with the answer, how sure it is, and what it is drawn from."""
     from raybench.output import print_report
 
-    print_report(sources, output=output, test_images=test_images)
+    print_report(sources, output=output, columns=columns or (), test_images=test_images or ())
 
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="A", help="Run directory, CSV or Parquet table.")],
+    first: Annotated[Path, typer.Argument(metavar="A", help="Run, results of Ray Tune, CSV or Parquet table.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="What is compared with it.")],
     output: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page as well.", show_default="no page")
     ] = None,
+    columns: ColumnNames = None,
     test_images: TestImages = None,
 ) -> None:
     """Compare two runs: accuracies pair by pair, costs, picks, and whether that is fair."""
     from raybench.output import print_comparison
 
-    print_comparison(first, second, output=output, test_images=test_images)
+    print_comparison(first, second, output=output, columns=columns or (), test_images=test_images or ())
 
 
 @app.command()
 def show(
     run_dir: RunDirectory,
     trial: Annotated[str | None, typer.Argument(metavar="TRIAL", help="Id of a trial, or its first digits.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Write the rows of all trials: .csv or .parquet.", show_default="terminal"),
+    ] = None,
 ) -> None:
-    """List a run's trials, or print the epochs of one."""
-    from raybench.output import print_trial, print_trials
+    """List a run's trials and what they took, or print the epochs of one."""
+    from raybench.output import print_trial, print_trials, write_results
 
-    if trial is None:
-        print_trials(run_dir)
-    else:
+    if trial is not None:
         print_trial(run_dir, trial)
+    elif output is not None:
+        write_results(run_dir, output)
+    else:
+        print_trials(run_dir)
 
 
 @app.command()

@@ -304,7 +304,10 @@ def _row_of(wrong: pd.Series) -> int:
 
 def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The table with a dataset and a strategy in every row."""
-    settings = [column for column in table.columns if column not in {"model", "epoch"} and _is_setting(table[column])]
+    known = {"model", "epoch"}
+    if "schema_version" in table:  # rows of a run, written to a file
+        known |= set(RESULTS_SCHEMA.names)
+    settings = [column for column in table.columns if column not in known and _is_setting(table[column])]
     own = table["strategy"].map(_text) if "strategy" in table else pd.Series("", table.index)
     parts = [own, *(_setting_names(table[column]) for column in settings)]
     names = ["+".join(filter(None, row)) or PLAIN for row in zip(*parts, strict=True)]

@@ -4,9 +4,11 @@ In: a `Run` or what a command was given. Out: text on the terminal or in a file,
 """
 
 import io
+import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from raybench.errors import InputError
 from raybench.eviction import clear, parse_age
 from raybench.experiment import load_experiment
 from raybench.foreign import load_sources, parse_test_images, with_test_images
+from raybench.formats import is_missing, safe_cell
 from raybench.ledger import load as load_ledger
 from raybench.ledger import summary
 from raybench.manifest import MANIFEST, check_belongs
@@ -136,18 +139,27 @@ def print_ranking(
     console().print(Text(f"Wrote {output} ({chosen})"), soft_wrap=True)
 
 
-def print_report(sources: Sequence[Path], *, output: Path | None, test_images: int | None) -> None:
+def print_report(
+    sources: Sequence[Path], *, output: Path | None, columns: Sequence[str] = (), test_images: Sequence[str] = ()
+) -> None:
     """Write the report of sources, and say where it is and what it advises."""
     # Imported here, because Plotly and Jinja take a while that a ranking does not need.
     from raybench.report.page import write_report  # noqa: PLC0415
 
-    written = write_report(sources, output, test_images=test_images)
+    written = write_report(sources, output, columns=columns, test_images=test_images)
     out = console()
     out.print(Text(f"{written.data.answer.question} {written.data.answer.headline}"))
     out.print(Text(f"Wrote {written.path} (open it in a browser; nothing else is needed)"), soft_wrap=True)
 
 
-def print_comparison(first: Path, second: Path, *, output: Path | None, test_images: int | None) -> None:
+def print_comparison(
+    first: Path,
+    second: Path,
+    *,
+    output: Path | None,
+    columns: Sequence[str] = (),
+    test_images: Sequence[str] = (),
+) -> None:
     """Print how two sources differ, and write it as a page where one is asked for."""
     # Imported here, because Plotly and Jinja take a while that a ranking does not need.
     from raybench.report.compare import compare  # noqa: PLC0415
@@ -155,7 +167,8 @@ def print_comparison(first: Path, second: Path, *, output: Path | None, test_ima
     from raybench.report.page import render_comparison, write_page  # noqa: PLC0415
     from raybench.report.page_material import load_material  # noqa: PLC0415
 
-    materials = [load_material([path], test_images=test_images, epochs=False) for path in (first, second)]
+    read = partial(load_material, columns=columns, test_images=test_images, epochs=False)
+    materials = [read([path]) for path in (first, second)]
     comparison = compare(*materials)
     out = console()
     out.print(comparison_view(comparison))
@@ -203,6 +216,28 @@ def print_trials(run_dir: Path) -> None:
     if spent.lines:
         out.print()
         out.print(ledger_view(spent, kept_quote(run_dir)))
+
+
+def write_results(run_dir: Path, output: Path) -> None:
+    """Write one row a trial to a CSV or Parquet file. Raises InputError."""
+    results = open_run(run_dir).results()
+    if output.suffix not in {".csv", ".parquet"}:
+        raise InputError(
+            f"--output {output}: {output.suffix or 'no ending'} is not accepted; give a .csv or .parquet file"
+        )
+    try:
+        if output.suffix == ".csv":
+            lists = {"test_per_class_recall": results["test_per_class_recall"].map(_json)}
+            results.assign(**lists).astype(object).map(safe_cell).to_csv(output, index=False, lineterminator="\n")
+        else:
+            results.to_parquet(output, index=False)
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be written: {error.strerror}; give another file") from None
+    console().print(Text(f"Wrote {output} ({len(results)} trials)"), soft_wrap=True)
+
+
+def _json(values: Any) -> str | None:  # noqa: ANN401 - an array, or what is missing
+    return None if is_missing(values) else json.dumps([None if is_missing(value) else float(value) for value in values])
 
 
 def print_trial(run_dir: Path, trial_id: str) -> None:

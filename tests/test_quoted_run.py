@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from raybench import cli, load_results
+from raybench import cli, load_results, rank
 from raybench.ledger import Kind, load, summary
 from raybench.quote import QUOTE, kept
 
@@ -88,3 +88,12 @@ def test_another_price_costs_another_amount_and_trains_nothing_again(folder: Pat
     assert after["standalone_cost_usd"].to_list() == pytest.approx((2 * before["standalone_cost_usd"]).to_list())
     prices = json.loads((run_dir / "manifest.json").read_text())["prices"]
     assert prices["local"] == {"usd_per_hour": 72.0, "source": "the experiment", "dated": None}
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_the_rows_of_all_trials_go_into_a_table_that_can_be_ranked_again(folder: Path, ending: str) -> None:
+    table = folder / f"results{ending}"
+    raybench("show", folder / "run", "--output", table)
+    ranking = rank(table)
+    assert len(ranking) == 2
+    assert ranking["test_accuracy"].to_list() == pytest.approx(rank(folder / "run")["test_accuracy"].to_list())
