@@ -28,7 +28,7 @@ from raybench.scheduling.driver import Problems
 from raybench.scheduling.trainable import ENDED, EPOCH
 from raybench.trials import first_row
 
-PACKAGES: Final[Mapping[str, str]] = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
+PACKAGES: Final[dict[str, str]] = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 """What a tracker needs to be installed."""
 SCORES: Final = ("test_loss", "test_accuracy", "test_balanced_accuracy", "test_macro_f1", "train_seconds")
 """Of a trial that ended."""

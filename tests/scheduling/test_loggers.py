@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
 from raybench.errors import InputError
 from raybench.records import ResourceRequest
@@ -54,7 +54,8 @@ def test_tensorboard_gets_every_epoch_and_the_score_of_each_trial_by_what_it_is(
     assert outcome.problems == ()
     good = scalars(tmp_path / "trackers" / "good")
     assert good["ray/tune/val_loss"] == [(1, 1.0), (2, 0.5)]
-    assert good["ray/tune/test_accuracy"] == [(2, pytest.approx(1 / 1.5))]
+    ((step, accuracy),) = good["ray/tune/test_accuracy"]
+    assert (step, accuracy) == (2, pytest.approx(1 / 1.5))
     cursed = scalars(tmp_path / "trackers" / "cursed")
     assert cursed["ray/tune/val_loss"] == [(1, 1.0)]
     assert "ray/tune/test_accuracy" not in cursed
@@ -69,6 +70,6 @@ def test_a_tracker_that_is_unknown_or_not_installed_is_refused_before_anything_s
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PACKAGES, "wandb", "a_package_that_nobody_has")  # type: ignore[arg-type] - a dict at heart
+    monkeypatch.setitem(PACKAGES, "wandb", "a_package_that_nobody_has")
     with pytest.raises(InputError, match="pip install a_package_that_nobody_has"):
         check_trackers(["wandb"])
