@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test coverage bench lint format wheel wheel-quick clean
+.PHONY: help quickstart test test-browser coverage bench lint format wheel wheel-quick clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,11 @@ quickstart: $(INSTALLED) ## Set up, run the built-in experiment (minutes, no GPU
 # Two processes of one thread each: the networks of the tests are small, and Ray runs several of them at once.
 test: $(INSTALLED) ## Set up, run the tests; ARGS='-k cost -x' is handed to pytest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# Debian's Chromium, which Playwright drives; where it cannot be had, the tests are left out, with the reason.
+test-browser: $(INSTALLED) ## Set up, open reports in Debian's Chromium, test and photograph them
+	@bash tests/browser/install_chromium.sh
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser $(ARGS)
 
 coverage: $(INSTALLED) ## Run the tests and say which lines and branches none of them takes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing $(ARGS)

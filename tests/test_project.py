@@ -187,7 +187,7 @@ def test_old_python_is_refused_with_a_message(tmp_path: Path) -> None:
     assert not (tmp_path / ".venv").exists()
 
 
-@pytest.mark.parametrize("script", [".ci/run", "tests/check_wheel.sh"])
+@pytest.mark.parametrize("script", [".ci/run", "tests/check_wheel.sh", "tests/browser/install_chromium.sh"])
 def test_shell_script_is_executable_and_parses(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
     assert subprocess.run(["bash", "-n", str(ROOT / script)], check=False).returncode == 0

@@ -40,6 +40,8 @@ COMPARE_COLUMNS = [
     "second_seconds",
 ]
 """Columns of `Comparison.shared`. Accuracies and differences are fractions, `p_value` is adjusted (Holm 1979)."""
+FAIR = "Nothing is known to make this comparison unfair."
+UNFAIR = "Read the conditions first: not everything was the same."
 METRICS = ("test_accuracy", "val_accuracy")
 """What is compared: the first that both sources know of a configuration."""
 
@@ -65,6 +67,13 @@ class Comparison:
     def fair(self) -> bool:
         """Whether nothing is known to make the comparison unfair."""
         return all(point.mood is not Mood.CARE for point in self.conditions)
+
+    @property
+    def fairness(self) -> str:
+        """Whether to read the conditions first; nothing where nothing was compared."""
+        if self.shared.empty:
+            return ""
+        return FAIR if self.fair else UNFAIR
 
     @property
     def headline(self) -> str:

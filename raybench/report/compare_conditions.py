@@ -137,4 +137,4 @@ def _hardware(material: Material) -> dict[str, str]:
 
 
 def _prices(material: Material) -> dict[str, str]:
-    return {name: f"${price:g}/h" for run in material.runs for name, price in run.experiment.price_per_hour_usd.items()}
+    return {name: f"${price:g}/h" for run in material.runs for name, price in run.price_per_hour_usd.items()}

@@ -20,15 +20,14 @@ MOST_GROUPS = 40
 FEWEST_CELLS = 12
 MARGIN = 4
 STYLES = {Mood.GOOD: "green", Mood.CARE: "yellow", Mood.PLAIN: ""}
-FAIR = "Nothing is known to make this comparison unfair."
-UNFAIR = "Read the conditions first: not everything was the same."
 
 
 def comparison_view(comparison: Comparison) -> RenderableType:
     """Return what the terminal prints: headline, shared configurations, what only one holds, picks, conditions."""
     parts: list[RenderableType] = [Text(line) for line in names(comparison)]
     parts += [Text(), Text(safe_text(comparison.headline), style="bold")]
-    parts.append(Text(FAIR if comparison.fair else UNFAIR, style=STYLES[Mood.GOOD if comparison.fair else Mood.CARE]))
+    if comparison.fairness:
+        parts.append(Text(comparison.fairness, style=STYLES[Mood.GOOD if comparison.fair else Mood.CARE]))
     for title, rows in _groups(comparison):
         parts += [Text(), _terminal_table(title, rows)]
     if len(comparison.shared):

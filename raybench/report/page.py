@@ -15,9 +15,10 @@ from plotly.offline import get_plotlyjs
 
 from raybench.atomic import replacing
 from raybench.errors import InputError
+from raybench.foreign import Kind
 from raybench.formats import safe_text
 from raybench.report.compare import Comparison
-from raybench.report.compare_views import FAIR, UNFAIR, comparison_sections, names
+from raybench.report.compare_views import comparison_sections, names
 from raybench.report.page_answer import answer
 from raybench.report.page_findings import find
 from raybench.report.page_material import Material, load_material
@@ -37,19 +38,26 @@ class Written:
     data: ReportData
 
 
-def write_report(paths: Sequence[Path], output: Path | None = None, *, test_images: int | None = None) -> Written:
+def write_report(
+    paths: Sequence[Path],
+    output: Path | None = None,
+    *,
+    columns: Sequence[str] = (),
+    test_images: Sequence[str] = (),
+) -> Written:
     """Write the report of sources.
 
     Args:
         paths: run directories and tables.
         output: where it goes; None: `report.html` in the run directory where there is one source and it is one, else
             `NAME.html` in the current folder.
-        test_images: size of the test split, for datasets of which the sources do not tell it.
+        columns: what columns are called in sources that raybench did not write, `KEY=NAME`.
+        test_images: sizes of test splits that sources do not tell, `[DATASET=]N`.
 
     Raises:
         InputError: a source cannot be read, or the file cannot be written.
     """
-    material = load_material(paths, test_images=test_images)
+    material = load_material(paths, columns=columns, test_images=test_images)
     path = output or default_output(material)
     data = report_data(material)
     write_page(render(data), path)
@@ -58,7 +66,7 @@ def write_report(paths: Sequence[Path], output: Path | None = None, *, test_imag
 
 def default_output(material: Material) -> Path:
     """Return where the report of a material goes where nobody says."""
-    if len(material.paths) == 1 and material.paths[0].is_dir():
+    if len(material.paths) == 1 and material.source.kind is Kind.RUN:
         return material.paths[0] / REPORT
     return Path("+".join(path.stem if path.is_file() else path.resolve().name for path in material.paths) + ".html")
 
@@ -99,7 +107,7 @@ def render_comparison(comparison: Comparison) -> str:
         names=names(comparison),
         headline=safe_text(comparison.headline),
         fair=comparison.fair,
-        fairness=FAIR if comparison.fair else UNFAIR,
+        fairness=comparison.fairness,
         sections=comparison_sections(comparison),
     )
 

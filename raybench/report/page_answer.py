@@ -209,9 +209,7 @@ def _tied_points(pick: pd.Series, group: pd.DataFrame) -> Iterator[Point]:
     same = group[(group["tie_group"] == pick["tie_group"]).fillna(value=False) & (group.index != pick.name)]
     better = group[(group["tie_group"] < pick["tie_group"]).fillna(value=False)]
     if len(better):
-        text = (
-            f"{_listed(better, group, column)}: by more than chance explains, but dearer or worse on val."
-        )
+        text = f"{_listed(better, group, column)}: by more than chance explains, but dearer or worse on val."
         yield Point(label="More accurate", text=text, mood=Mood.CARE)
     if len(same):
         yield Point(label=title, text=f"{_listed(same, group, column)}.")

@@ -7,20 +7,24 @@ Covered: what `raybench.foreign` reads. Not covered: predictions themselves; of 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from raybench.choices import Choices
 from raybench.errors import RunError
 from raybench.experiment import Experiment
-from raybench.foreign import Source, load_sources
+from raybench.foreign import Source, load_sources, parse_test_images, with_test_images
 from raybench.formats import is_missing
 from raybench.manifest import EXPERIMENT, MANIFEST, read_manifest
 from raybench.ranking import ABSENT, CONFIGURATION, rank
+from raybench.recognize import parse_columns
 from raybench.records import DatasetFacts, Facts, Trial
 from raybench.results import load_history, load_results
+from raybench.runs import open_run
+from raybench.tries import RateOrigins, rate_origins
 
 ALSO = (
     *("test_balanced_accuracy", "test_macro_f1", "parameters", "trainable_parameters", "model_bytes"),
@@ -47,7 +51,12 @@ class RunDetails:
     versions: Mapping[str, str]
     hardware: Mapping[str, str | int | None]
     git_commit: str | None
-    chosen: Mapping[str, Any]
+    chosen: Choices
+    """What was measured of its machine."""
+    price_per_hour_usd: Mapping[str, float]
+    """Of a whole machine, by instance type, when it was last started."""
+    rates: RateOrigins
+    """Where its learning rates come from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -66,12 +75,6 @@ class Material:
     runs: tuple[RunDetails, ...]
 
     @property
-    def untuned(self) -> bool:
-        """Whether learning rates of runs were fixed by hand."""
-        searched = self.results.get("search_seconds")
-        return bool(self.runs) and (searched is None or bool(searched.isna().all()))
-
-    @property
     def test_images(self) -> Mapping[str, int]:
         """Size of each dataset's test split, where it is known."""
         return self.source.test_images
@@ -81,26 +84,31 @@ class Material:
         return next((run.facts.datasets[dataset] for run in self.runs if dataset in run.facts.datasets), None)
 
 
-def load_material(paths: Sequence[Path], *, test_images: int | None = None, epochs: bool = True) -> Material:
+def load_material(
+    paths: Sequence[Path], *, columns: Sequence[str] = (), test_images: Sequence[str] = (), epochs: bool = True
+) -> Material:
     """Read sources for a page.
 
     Args:
         paths: run directories and tables.
-        test_images: size of the test split, for datasets of which the sources do not tell it.
+        columns: what columns are called in sources that raybench did not write, `KEY=NAME`.
+        test_images: sizes of test splits that sources do not tell, `[DATASET=]N`.
         epochs: whether their epochs are read as well.
 
     Raises:
         InputError: a source cannot be read, or is none.
     """
-    source = load_sources(paths)
-    if test_images is not None:
-        names = [str(name) for name in source.results.get("dataset", pd.Series([""])).fillna("").unique()]
-        source = replace(source, test_images=dict.fromkeys(names, test_images) | dict(source.test_images))
+    source = with_test_images(load_sources(paths, parse_columns(columns)), parse_test_images(test_images))
     runs = tuple(run for path in paths if (run := run_details(path)) is not None)
     results = _detailed(source.results, runs)
     results = results.assign(**{name: ABSENT[name] for name in CONFIGURATION if name not in results})
     ranking = rank(
-        results, also=ALSO, outcomes=source.outcomes, test_images=source.test_images, val_images=source.val_images
+        results,
+        by=_order(results),
+        also=ALSO,
+        outcomes=source.outcomes,
+        test_images=source.test_images,
+        val_images=source.val_images,
     )
     return Material(
         name=source.name,
@@ -113,11 +121,19 @@ def load_material(paths: Sequence[Path], *, test_images: int | None = None, epoc
     )
 
 
+def _order(results: pd.DataFrame) -> str | None:
+    """What a ranking is ordered by: accuracy, or val loss where a source tells no accuracy at all."""
+    accuracies = [results[name] for name in ("test_accuracy", "val_accuracy") if name in results]
+    if any(each.notna().any() for each in accuracies) or "val_loss" not in results:
+        return None
+    return "val_loss" if results["val_loss"].notna().any() else None
+
+
 def run_details(path: Path) -> RunDetails | None:
     """Return what a run directory says of itself; None for anything else."""
     if not (path / MANIFEST).is_file():
         return None
-    manifest = read_manifest(path)
+    manifest, run = read_manifest(path), open_run(path)
     try:
         data = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         text = (path / EXPERIMENT).read_text(encoding="utf-8")
@@ -128,12 +144,14 @@ def run_details(path: Path) -> RunDetails | None:
         experiment=manifest.experiment,
         experiment_text=text,
         facts=manifest.facts,
-        trials=tuple(manifest.trials()),
+        trials=run.trials,
         created_at=manifest.created_at,
         versions={str(name): str(value) for name, value in _mapping(data, "versions").items() if value},
         hardware=_mapping(data, "hardware"),
         git_commit=data.get("git_commit"),
-        chosen=_mapping(data, "chosen"),
+        chosen=manifest.chosen,
+        price_per_hour_usd=run.price_per_hour_usd,
+        rates=rate_origins(path, run.experiment, run.facts, run.rates),
     )
 
 

@@ -1,4 +1,4 @@
-"""The ranking of one dataset and train_size as a table with its intervals drawn, and the table of architectures."""
+"""The ranking of one dataset and train_size as a table with its intervals drawn."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,13 +16,8 @@ from raybench.formats import (
     safe_text,
     usd_text,
 )
-from raybench.report.page_parts import Cell, Column, Row, Span, Table, cells
+from raybench.report.page_parts import Cell, Column, Row, Span, Table
 
-MEGABYTE = 1e6
-ARCHITECTURE_LEGEND = (
-    "Depth counts convolutions and linear layers. Training: all layers, alone on the device. Inference: batches, and "
-    "one image alone."
-)
 MARGIN = 4
 """Of a scale from 0 to 100, what is left free at either end."""
 
@@ -151,59 +146,3 @@ def _legend(group: pd.DataFrame) -> Iterator[str]:
         )
     if (group["seeds"] == 1).any():
         yield "Of one seed, the interval covers the test images alone."
-
-
-def architecture_table(ranking: pd.DataFrame, depths: dict[str, int]) -> Table | None:
-    """Return size and speed of each model; None where a source tells of neither.
-
-    Args:
-        ranking: with `parameters`, `model_bytes` and what was measured of inference.
-        depths: layers by model, where they are known.
-    """
-    columns = ("parameters", "model_bytes", "inference_images_per_second", "inference_latency_seconds")
-    if not depths and all(ranking[name].isna().all() for name in columns):
-        return None
-    by_model = ranking.groupby(["dataset", "model"], sort=True)
-    several = len(set(ranking["dataset"])) > 1
-    rows = []
-    for (dataset, model), own in by_model:
-        means = {name: own[name].astype(float).mean() for name in columns}
-        latency = means["inference_latency_seconds"]
-        rows.append(
-            Row(
-                cells=cells(
-                    safe_text(model) + (f", {safe_text(dataset)}" if several else ""),
-                    count_text(depths.get(str(model))),
-                    _whole(means["parameters"]),
-                    MISSING if is_missing(means["model_bytes"]) else f"{means['model_bytes'] / MEGABYTE:.1f} MB",
-                    _whole(_training_speed(own)),
-                    _whole(means["inference_images_per_second"]),
-                    MISSING if is_missing(latency) else f"{1000 * latency:.2g} ms",
-                )
-            )
-        )
-    return Table(
-        caption="Architectures, as measured in this run",
-        columns=[
-            Column(text="model", is_name=True),
-            Column(text="depth", about="convolutions and linear layers"),
-            Column(text="parameters"),
-            Column(text="size"),
-            Column(text="training, images/s"),
-            Column(text="inference, images/s"),
-            Column(text="one image"),
-        ],
-        rows=rows,
-        notes=[ARCHITECTURE_LEGEND],
-    )
-
-
-def _training_speed(own: pd.DataFrame) -> float | None:
-    """Images a second when all layers train, where that was measured alone."""
-    if "train_images_per_second" not in own:
-        return None
-    return float(own["train_images_per_second"].astype(float).max())
-
-
-def _whole(value: object) -> str:
-    return MISSING if is_missing(value) else f"{float(str(value)):,.0f}"

@@ -9,13 +9,15 @@ from raybench.report.advice import group_name, notes
 from raybench.report.figures_history import history_figure
 from raybench.report.figures_sizes import size_figure
 from raybench.report.page_answer import digits_for, main_group
+from raybench.report.page_architectures import architecture_blocks
 from raybench.report.page_classes import recall_table
 from raybench.report.page_data import data_blocks
 from raybench.report.page_environment import environment_section
 from raybench.report.page_findings import Findings
 from raybench.report.page_material import Material, groups_of
 from raybench.report.page_parts import Block, Figure, Paragraph, Section
-from raybench.report.page_ranking import architecture_table, ranking_table
+from raybench.report.page_ranking import ranking_table
+from raybench.report.page_spend import spend_blocks
 from raybench.report.page_value import gain_blocks, value_blocks
 
 MOST_ROWS = 1500
@@ -40,7 +42,8 @@ def sections(material: Material, findings: Findings) -> list[Section]:
             Section(name="gains", title="What each choice buys", blocks=list(gain_blocks(findings))),
             _history(material),
             _classes(material),
-            _architectures(material),
+            Section(name="architectures", title="Size and speed", blocks=architecture_blocks(material)),
+            Section(name="spend", title="What the run spent", blocks=list(spend_blocks(material))),
         ]
     )
     return [part for part in (*parts, environment_section(material)) if part is not None and part.blocks]
@@ -106,11 +109,6 @@ def _classes(material: Material) -> Section | None:
         if (table := recall_table(material, group := main_group(rows))) is not None
     ]
     return Section(name="classes", title="Which classes are hard", blocks=tables)
-
-
-def _architectures(material: Material) -> Section | None:
-    table = architecture_table(material.ranking, {})
-    return None if table is None else Section(name="architectures", title="Size and speed", blocks=[table])
 
 
 def _title(what: str, rows: pd.DataFrame, material: Material) -> str:

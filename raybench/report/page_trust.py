@@ -12,6 +12,7 @@ from raybench.formats import capitalized, is_missing, joined, safe_text
 from raybench.ranking import GROUP
 from raybench.report.page_material import Material, trials_of
 from raybench.report.page_parts import Mood, Point
+from raybench.report.search_views import rate_sentences
 from raybench.stats import detectable_gap
 from raybench.trials import weights_label
 
@@ -92,14 +93,11 @@ def _learning_rates(material: Material) -> Point:
     label = "Learning rates"
     if not material.runs:
         return Point(label=label, text="How they were chosen is not in this table.")
-    if material.untuned:
-        text = "Untuned: fixed by hand, so this compares recipes, not what each configuration could reach."
-        return Point(label=label, text=text, mood=Mood.CARE)
-    searched = material.results["search_seconds"].notna()
-    if not searched.all():
-        text = "Searched for some configurations and fixed by hand for others, which is no equal chance."
-        return Point(label=label, text=text, mood=Mood.CARE)
-    return Point(label=label, text="Searched, with the same budget for each configuration.", mood=Mood.GOOD)
+    text = " ".join(rate_sentences({run.run_dir.resolve().name: run.rates for run in material.runs}))
+    equal = all(not run.rates.fixed and not run.rates.at_edge for run in material.runs)
+    return Point(
+        label=label, text=capitalized(text.removeprefix("Learning rates: ")), mood=Mood.GOOD if equal else Mood.CARE
+    )
 
 
 def _data(material: Material, group: pd.DataFrame) -> list[Point]:
@@ -117,7 +115,7 @@ def _data(material: Material, group: pd.DataFrame) -> list[Point]:
 
 
 def _endings(material: Material, group: pd.DataFrame) -> Point:
-    label = "Stopped or failed"
+    label = "Stopped, failed"
     results = material.results
     if "status" not in results:
         return Point(label=label, text="Not in this table: every row counts as completed.")

@@ -182,14 +182,14 @@ def test_experiment_file_and_command_are_there_to_repeat_it(page: Written) -> No
 
 @pytest.mark.parametrize("source", [FIRST_STUDY, SECOND_STUDY], ids=lambda path: path.stem)
 def test_published_studies_give_a_report(source: Path, tmp_path: Path) -> None:
-    written = write_report([source], tmp_path / "r.html", test_images=166)
+    written = write_report([source], tmp_path / "r.html", test_images=["166"])
     reader = read(written.path)
     assert reader.problems == []
     assert "Nothing can be concluded" not in written.data.answer.headline
 
 
 def test_first_study_says_that_its_first_four_cannot_be_told_apart(tmp_path: Path) -> None:
-    written = write_report([FIRST_STUDY], tmp_path / "r.html", test_images=166)
+    written = write_report([FIRST_STUDY], tmp_path / "r.html", test_images=["166"])
     ranking = next(section for section in written.data.sections if section.name == "ranking")
     table = next(block for block in ranking.blocks if isinstance(block, Table) and "833" in block.folded)
     tie = [column.text for column in table.columns].index("tie")

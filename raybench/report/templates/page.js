@@ -22,9 +22,17 @@
       figure.layout.font.size = 11;
       figure.layout.annotations = (figure.layout.annotations || []).filter((each) => !each.name);
       stack(figure.layout);
+      thin(figure.layout.xaxis);
     }
     Plotly.react(plot, figure.data, figure.layout, config);
     plot.dataset.drawn = "yes";
+  };
+
+  // Every other tick, where all of them would run into one another.
+  const thin = (axis) => {
+    if (!axis.tickvals || axis.tickvals.length < 5) return;
+    axis.tickvals = axis.tickvals.filter((_, place) => place % 2 === 0);
+    if (axis.ticktext) axis.ticktext = axis.ticktext.filter((_, place) => place % 2 === 0);
   };
 
   // Two plots side by side stand one below the other where there is little room.
