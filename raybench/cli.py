@@ -189,7 +189,7 @@ def compare(
     columns: ColumnNames = None,
     test_images: TestImages = None,
 ) -> None:
-    """Compare two runs: accuracies pair by pair, costs, picks, and whether that is fair."""
+    """Compare two runs: accuracies in pairs, costs, picks, and whether that is fair."""
     from raybench.output import print_comparison
 
     print_comparison(first, second, output=output, columns=columns or (), test_images=test_images or ())
