@@ -1,79 +1,49 @@
-"""A run, a table or a result directory of Ray Tune in; one row a trial, or one row a trial and epoch, out."""
+"""A run, a table or a result directory of Ray Tune in; what is asked of it, or one row a trial and epoch, out."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
 import typer
 from common import labels
-from tune_results import read_tune_results, trial_folders
 
 from raybench.errors import InputError
-from raybench.foreign import METRIC_WORDS, SETTINGS_WITH_METRIC_WORDS, Kind, Source, load_source, read_table
-from raybench.ranking import ABSENT
+from raybench.foreign import Kind, Source, load_source, parse_test_images, with_test_images
+from raybench.recognize import parse_columns
 from raybench.results import load_history
 
 CURVES = ["train_loss", "val_loss", "train_accuracy", "val_accuracy"]
-NO_NAMES = {"phase", "status", "trial_id"}
-COLUMNS = ABSENT | dict.fromkeys(["test_accuracy", "val_accuracy", "train_seconds"], math.nan)
-"""What stands for a column that a table does not have."""
+IDENTITY = ["dataset", "train_size", "model", "weights", "strategy", "seed"]
 SourcePath = Annotated[
     Path,
     typer.Argument(metavar="SOURCE", help="Run directory, result directory of Ray Tune, or CSV or Parquet table."),
 ]
+COLUMN = "What a column is called there, as for raybench rank."
+ColumnNames = Annotated[list[str] | None, typer.Option("--column", metavar="KEY=NAME", help=COLUMN)]
+IMAGES = "Size of the test split, as for raybench rank."
+TestImages = Annotated[list[str] | None, typer.Option("--test-images", metavar="[DATASET=]N", help=IMAGES)]
 
 
-def load_trials(path: Path) -> Source:
-    """Read one row a trial, as `raybench.foreign.load_source` does, with all of `COLUMNS`. Raises `InputError`."""
-    if not trial_folders(path):
-        source = load_source(path)
-        absent = {name: value for name, value in COLUMNS.items() if name not in source.results}
-        return replace(source, results=source.results.assign(**absent))
-    history = read_tune_results(path)
-    if history[["test_accuracy", "val_accuracy"]].isna().all(axis=None):
-        raise InputError(f"{path}: no accuracy among what its trials report; report val_accuracy or test_accuracy")
-    trials = pd.DataFrame([_best_epoch(epochs) for _, epochs in history.groupby("trial_id")])
-    return Source(kind=Kind.RESULTS, name=path.resolve().name, results=trials, notes=history.attrs["notes"])
+def load_trials(path: Path, columns: list[str] | None = None, test_images: list[str] | None = None) -> Source:
+    """Read a source as `raybench rank` does. Raises `InputError`."""
+    return with_test_images(load_source(path, parse_columns(columns or ())), parse_test_images(test_images or ()))
 
 
-def _best_epoch(epochs: pd.DataFrame) -> pd.Series:
-    """Return the epoch with the lowest val loss, else the highest val accuracy; what it lacks is the next best's."""
-    keys = epochs[["val_loss"]].assign(error=-epochs["val_accuracy"], last=-epochs["epoch"])
-    best = epochs.loc[keys.sort_values(["val_loss", "error", "last"]).index].bfill().iloc[0].copy()
-    best["train_seconds"] = epochs["epoch_seconds"].sum(min_count=1)
-    best["epochs_run"] = epochs["epoch"].max()
-    return best
-
-
-def load_epochs(path: Path) -> pd.DataFrame:
+def load_epochs(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     """Read one row a trial and epoch, with `CURVES`, `epoch_seconds` and `trial`, its name; notes are in `attrs`.
 
     Raises `InputError` where the source holds no epochs.
     """
-    epochs = _epochs(path)
-    named = [name for name in map(str, epochs) if _is_setting(name)]
+    source = load_trials(path, columns)
+    epochs = source.history
+    if source.kind is Kind.RUN:
+        epochs = source.results[["trial_id", *IDENTITY]].merge(load_history(path), on="trial_id")
+    if epochs is None:
+        raise InputError(f"{path}: holds no epochs; give a run directory or a table with one row an epoch")
+    named = [name for name in IDENTITY if name in epochs]
     tell = [name for name in named if name in {"model", "strategy"} or len(epochs[name].drop_duplicates()) > 1]
     absent = {name: math.nan for name in [*CURVES, "epoch_seconds"] if name not in epochs}
     labelled = epochs.assign(**absent, trial=labels(epochs, tell))
-    labelled.attrs["notes"] = epochs.attrs.get("notes", ())
+    labelled.attrs["notes"] = source.notes if source.kind is Kind.TUNE else ()
     return labelled
-
-
-def _is_setting(name: str) -> bool:
-    """Tell what names a trial from what was measured, as `raybench.foreign` does."""
-    measured = not METRIC_WORDS.isdisjoint(name.lower().split("_")) and name not in SETTINGS_WITH_METRIC_WORDS
-    return not measured and name not in NO_NAMES and not name.startswith("published_")
-
-
-def _epochs(path: Path) -> pd.DataFrame:
-    if trial_folders(path):
-        return read_tune_results(path)
-    source = load_source(path)
-    if source.kind is Kind.RUN:
-        identity = ["trial_id", "dataset", "train_size", "model", "weights", "strategy", "seed"]
-        return source.results[identity].merge(load_history(path).drop(columns="learning_rate"), on="trial_id")
-    if source.kind is Kind.RESULTS:
-        raise InputError(f"{path}: holds no epochs; give a run directory or a table with one row an epoch")
-    return read_table(path)

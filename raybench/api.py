@@ -38,7 +38,7 @@ __all__ = [
     "weigh",
 ]
 
-Data = str | Path | pd.DataFrame | Sequence[str | Path]
+Data = str | Path | pd.DataFrame | Source | Sequence[str | Path]
 """Whatever can be ranked."""
 TestImages = int | Mapping[str, int] | None
 Names = Mapping[str, str] | None
@@ -82,8 +82,8 @@ def rank(source: Data, *, by: str | None = None, test_images: TestImages = None,
     """Rank configurations by accuracy and cost; see `raybench.ranking.rank` for the columns and methods.
 
     Args:
-        source: a run directory, a result directory of Ray Tune, a CSV or Parquet table, several of them, or a
-            DataFrame of results.
+        source: a run directory, a result directory of Ray Tune, a CSV or Parquet table, several of them, a
+            DataFrame of results, or a `raybench.foreign.Source` that was loaded before.
         by: column to order by in place of test accuracy.
         test_images: size of the test split, or of each dataset's, for intervals where each image's outcome is not
             known.
@@ -157,8 +157,10 @@ def more_images(source: Data, *, points: float = 1.0, columns: Names = None) -> 
 
 
 def _loaded(source: Data, test_images: TestImages, columns: Names) -> Source:
-    """Read a source; a DataFrame of results is one."""
+    """Read a source, where it is not read yet; a DataFrame of results is one."""
     names = dict(columns or {})
+    if isinstance(source, Source):
+        return with_test_images(source, test_images)
     if isinstance(source, pd.DataFrame):
         named = source.rename(columns={name: key for key, name in names.items()})
         return with_test_images(Source(kind=Kind.RESULTS, name="", results=named, notes=()), test_images)

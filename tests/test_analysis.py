@@ -18,10 +18,10 @@ from raybench.scheduling.cluster import quiet_ray, ray_session
 ROOT = Path(__file__).parent.parent
 FIRST_STUDY = ROOT / "tests" / "data" / "resnet_cost_performance.csv"
 SECOND_STUDY = ROOT / "tests" / "data" / "alexnet_vs_resnet_history.csv"
-SCRIPTS = ("cost_accuracy", "learning_curves", "gains")
+SCRIPTS = ("cost_accuracy", "learning_curves", "gains", "how_much_data")
 EXPERIMENT = """
 name: small
-datasets: [{name: digits, source: digits, image_size: 16, train_sizes: [40, 80]}]
+datasets: [{name: digits, source: digits, image_size: 16, train_sizes: [40, 80, 160]}]
 models: [resnet8]
 weights: [random]
 strategies: [linear-probe, linear-probe+augment]
@@ -107,7 +107,8 @@ def test_script_says_what_it_answers_and_is_short(script: str) -> None:
 @pytest.mark.parametrize(
     ("script", "source", "says"),
     [
-        ("cost_accuracy", SECOND_STUDY, "no complete configuration has train_seconds"),
+        ("cost_accuracy", SECOND_STUDY, "no complete configuration has a cost of training"),
+        ("how_much_data", SECOND_STUDY, "no curve can be fitted: no train_sizes have an accuracy, and a curve needs 3"),
         ("learning_curves", FIRST_STUDY, "holds no epochs"),
         ("gains", ROOT / "nothing.csv", "there is no such file"),
     ],
@@ -121,40 +122,57 @@ def test_plot_of_another_kind_is_refused_before_anything_is_printed(tmp_path: Pa
 
 
 def test_frontier_of_the_first_study_and_what_a_point_costs_along_it(tmp_path: Path) -> None:
-    text = answer("cost_accuracy", FIRST_STUDY, "--output", tmp_path / "plot.html")
+    text = answer("cost_accuracy", FIRST_STUDY, "--test-images", "166", "--output", tmp_path / "plot.html")
     assert "resnet50 fine_tuned+augmented" in page(tmp_path / "plot.html")
-    at_833 = text.partition("train_size=2280")[0]
-    assert line(at_833, "resnet18 fine_tuned") == ["resnet18 fine_tuned", "1 min 00 s", "0.7711", "-", "F", "-", "-"]
-    # 40 s more for 0.60 points, then 40 s more for 2.41
-    assert line(at_833, "resnet50 fine_tuned")[1:] == ["1 min 40 s", "0.7771", "-", "F", "+0.60", "1 min 07 s"]
-    assert line(at_833, "resnet50 fine_tuned+augmented")[1:] == ["2 min 20 s", "0.8012", "-", "F", "+2.41", "17 s"]
-    assert "F" not in line(at_833, "resnet50 plain")
+    at_833 = text.partition("_performance, 2280")[0]
+    costs, _, winners = at_833.partition("Winners")
+    assert line(costs, "resnet18 fine_tuned")[1:] == ["1 min 00 s", "0.7711 ±0.063", "F", "="]
+    assert line(costs, "resnet50 plain")[1:] == ["1 min 10 s", "0.6145 ±0.073"]
+    # 40 s more for 0.60 points, then 40 s more for 2.41; either may be chance
+    assert line(winners, "resnet50 fine_tuned")[1:] == ["1 min 40 s", "+0.60", "-8.4", "+9.6", "1 min 07 s"]
+    assert line(winners, "resnet50 fine_tuned+augmented")[1:] == ["2 min 20 s", "+2.41", "-6.4", "+11.2", "17 s"]
 
 
-def test_cost_counts_in_usd_where_every_cost_is_known(tmp_path: Path) -> None:
+def test_all_sizes_are_compared_where_asked_for() -> None:
+    text = answer("cost_accuracy", FIRST_STUDY, "--all-sizes")
+    assert line(text.partition("Winners")[2], "resnet18 plain train_size=2280")[1:3] == ["1 min 20 s", "+6.88"]
+
+
+def test_cost_counts_in_usd_where_every_cost_is_known_and_predictions_where_asked_for(tmp_path: Path) -> None:
     table = pd.DataFrame({"model": ["a", "b"], "test_accuracy": [0.5, 0.6], "train_seconds": [9, 8]})
+    table["inference_images_per_second"] = [100, 10]
+    table.to_csv(tmp_path / "seconds.csv", index=False)
     table.assign(standalone_cost_usd=[0.5, 2.5]).to_csv(tmp_path / "priced.csv", index=False)
-    assert line(answer("cost_accuracy", tmp_path / "priced.csv"), "b")[1:] == [
-        "$2.50",
-        "0.6000",
-        "-",
-        "F",
-        "+10.00",
-        "$0.20",
-    ]
+    winners = answer("cost_accuracy", tmp_path / "priced.csv").partition("Winners")[2]
+    assert line(winners, "b")[1:] == ["$2.50", "+10.00", "-", "-", "$0.20"]
+    both = answer("cost_accuracy", tmp_path / "seconds.csv", "--predictions", "1000")
+    assert [line(both.partition("Winners")[0], name)[1] for name in "ab"] == ["19 s", "1 min 48 s"]
 
 
 def test_gains_of_the_first_study_at_each_size(tmp_path: Path) -> None:
-    text = answer("gains", FIRST_STUDY, "--output", tmp_path / "plot.html")
+    text = answer("gains", FIRST_STUDY, "--test-images", "166", "--output", tmp_path / "plot.html")
     assert "augmentation" in page(tmp_path / "plot.html")
-    sizes = re.findall(r"train_size=(\d+), ([a-z-]+): ([+-][\d.]+) points on average", text)
-    assert sizes == [
-        ("833", "fine-tuning", "+10.4"), ("833", "augmentation", "+1.1"),
-        ("2280", "fine-tuning", "+4.7"), ("2280", "augmentation", "+0.6"),
-        ("19104", "fine-tuning", "+3.6"), ("19104", "augmentation", "-0.7"),
+    found = re.findall(r"train_size=(\d+), ([a-z- ]+): ([+-][\d.]+) points on average", text)
+    assert [each for each in found if each[1] in {"fine-tuning", "augmentation"}] == [
+        ("833", "fine-tuning", "+10.4"), ("2280", "fine-tuning", "+4.7"), ("19104", "fine-tuning", "+3.6"),
+        ("833", "augmentation", "+1.1"), ("2280", "augmentation", "+0.6"), ("19104", "augmentation", "-0.7"),
     ]  # fmt: skip
+    assert {each[1] for each in found} == {"fine-tuning", "augmentation", "depth", "more data"}
     pair = line(text.partition("train_size=2280")[0], "resnet50: plain -> fine_tuned")
-    assert pair[1:] == ["0.6145", "0.7771", "+16.3", "-", "1.4", "1"]
+    assert pair[1:] == ["0.6145", "0.7771", "+16.3", "9.7", "!", "+30 s", "1"]
+
+
+def test_how_much_data_says_why_the_first_study_has_no_curve_and_what_a_curve_predicts(tmp_path: Path) -> None:
+    text = " ".join(answer("how_much_data", FIRST_STUDY).split())
+    assert "Not known: accuracy falls from 0.8772 with 2280 images to 0.8427 with 19104" in text
+    table = pd.DataFrame({"train_size": [300, 600, 1200, 2400]})
+    table["test_accuracy"] = 1 - 0.4 * (table["train_size"] / 300) ** -0.4
+    table.assign(model="net").to_csv(tmp_path / "curve.csv", index=False)
+    text = answer("how_much_data", tmp_path / "curve.csv", "--at", "9600", "--output", tmp_path / "plot.html")
+    predicted = float(line(text, "9600")[1].split()[0])
+    assert predicted == pytest.approx(1 - 0.4 * 32**-0.4, abs=0.02)
+    assert "1 point more needs about" in text
+    assert "measured" in page(tmp_path / "plot.html")
 
 
 def test_learning_curves_of_the_second_study_end_with_its_best_accuracies(tmp_path: Path) -> None:
@@ -178,15 +196,18 @@ def test_chosen_trials_alone_are_shown() -> None:
 def test_run_is_answered_with_its_own_numbers(small_run: Path) -> None:
     results = raybench.load_results(small_run)
     mean = results.groupby(["train_size", "strategy"])["test_accuracy"].mean().map("{:.4f}".format)
-    costs, differences = (answer(script, small_run).split("train_size=") for script in ("cost_accuracy", "gains"))
-    for at_size, differing in zip(costs[1:], differences[1:], strict=True):
-        size = int(at_size.split(":")[0])
+    costs, differences = (answer(script, small_run) for script in ("cost_accuracy", "gains"))
+    for size in (40, 80, 160):
         before, after = (mean[size, f"linear-probe{end}"] for end in ("", "+augment"))
-        assert line(at_size, "resnet8 random linear-probe")[2] == before
-        assert line(at_size, "resnet8 random linear-probe+augment")[2] == after
+        at_size = costs.partition(f"digits, {size}: ")[2].partition("Winners")[0]
+        assert line(at_size, "resnet8 random linear-probe")[2].split()[0] == before
+        assert line(at_size, "resnet8 random linear-probe+augment")[2].split()[0] == after
+        differing = differences.partition(f"train_size={size}, augmentation: ")[2].partition("train_size=")[0]
         pair = line(differing, "resnet8 random: linear-probe -> linear-probe+augment")
         assert (pair[1], pair[2], pair[-1]) == (before, after, "2")
         assert float(pair[4]) > 0
+    text = answer("how_much_data", small_run, "--at", "320")
+    assert len(re.findall(r"^ *320 +0\.\d{4} ±0\.\d+", text, re.MULTILINE)) == text.count("train size")
 
 
 def test_learning_curves_of_a_run_show_epochs_of_chosen_trials_only_when_there_are_many(small_run: Path) -> None:
@@ -204,11 +225,11 @@ def test_learning_curves_of_a_run_show_epochs_of_chosen_trials_only_when_there_a
 
 def test_results_that_plain_ray_tune_wrote_are_read_and_said_how(tune_results: Path) -> None:
     text = answer("cost_accuracy", tune_results)
-    assert line(text, "net fine-tune")[2] == "0.6000"
+    assert line(text.partition("Winners")[0], "net fine-tune")[2] == "0.6000"
     assert "net broken" not in text
-    assert "Left out, for seeds that did not complete: 1 configurations" in text
+    assert "Left out, without a cost or not completed: 1." in text
     said = " ".join(text.split())
-    for source in ("val_loss from loss", "val_accuracy from valid/accuracy (percent)", "model from arch"):
+    for source in ("val_loss from loss", "val_accuracy from valid/accuracy (percent)", "model from config/arch"):
         assert source in said
     assert line(answer("gains", tune_results), "net: linear-probe -> fine-tune")[1:4] == ["0.5000", "0.6000", "+10.0"]
     assert line(answer("learning_curves", tune_results), "net broken")[1:4] == ["0.4000", "0.8000", "3"]
@@ -229,4 +250,4 @@ def test_ray_tune_results_without_reports_are_refused(tmp_path: Path) -> None:
     (tmp_path / "trial" / "params.json").write_text(json.dumps({"lr": 0.1}))
     assert "none of its 1 trials reported anything" in refusal("cost_accuracy", tmp_path)
     (tmp_path / "trial" / "params.json").write_text("{")
-    assert "cannot be read as results of Ray Tune" in refusal("gains", tmp_path)
+    assert "1 lines or files cannot be read" in refusal("gains", tmp_path)

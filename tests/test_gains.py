@@ -138,8 +138,8 @@ def test_equal_choices_are_rarely_told_apart_however_many_are_compared() -> None
 def test_averages_of_the_first_study_are_those_of_its_figures() -> None:
     results = load_source(FIRST_STUDY).results
     averages = average_gains(results, test_images=166).set_index(["kind", "train_size"])
-    points = {key: round(100 * value, 1) for key, value in averages["difference"].items()}
-    assert {key: points[key] for key in points if key[0] in {"fine-tuning", "augmentation"}} == {
+    points = (100 * averages["difference"]).round(1)
+    assert points.loc[["fine-tuning", "augmentation"]].to_dict() == {
         ("fine-tuning", 833): 10.4, ("fine-tuning", 2280): 4.7, ("fine-tuning", 19104): 3.6,
         ("augmentation", 833): 1.1, ("augmentation", 2280): 0.6, ("augmentation", 19104): -0.7,
     }  # fmt: skip
