@@ -48,11 +48,12 @@ class Run:
         if columns:
             return results
         priced = reprice(results, self.price_per_hour_usd)
-        return charge_search(priced, self.run_dir, self.experiment, self.facts)
+        return charge_search(priced, self.run_dir, self.experiment, self.facts, self.price_per_hour_usd)
 
     def search(self) -> pd.DataFrame:
         """Return one row a configuration and learning rate tried; see `raybench.tries.search_table` for the columns."""
-        return search_table(self.run_dir, searches_of(self.experiment, self.facts), self.rates)
+        searches = searches_of(self.experiment, self.facts)
+        return search_table(self.run_dir, searches, self.rates, self.price_per_hour_usd)
 
     @property
     def failed(self) -> int:
