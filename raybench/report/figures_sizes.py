@@ -9,7 +9,7 @@ from raybench.formats import is_missing, percent_text
 from raybench.report.advice import configuration_name
 from raybench.report.figures import axis, intervals, label, layout, plain, scale
 from raybench.report.page_material import accuracy_column
-from raybench.report.page_parts import Column, Figure, Row, Table, cells, cut
+from raybench.report.page_parts import MOST_ROWS, Column, Figure, Row, Table, cells
 from raybench.report.theme import DASHES, SERIES, SYMBOLS, colour
 
 MOST_LINES = 8
@@ -161,14 +161,14 @@ def _table(lines: Sequence[pd.DataFrame], column: str, ranking: pd.DataFrame) ->
                 *(percent_text(_at(rows, column, size)) for size in sizes),
             )
         )
-        for rows in lines
+        for rows in lines[:MOST_ROWS]
     ]
-    shown, notes = cut(table, "configurations")
+    cut_off = [f"The first {MOST_ROWS} of {len(lines)} configurations."] if len(lines) > MOST_ROWS else []
     return Table(
         caption="Accuracy by number of training images",
         columns=[Column(text="configuration", is_name=True), *(Column(text=f"{size:,}") for size in sizes)],
-        rows=shown,
-        notes=notes,
+        rows=table,
+        notes=cut_off,
         folded="The numbers of this figure",
     )
 
