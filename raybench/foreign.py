@@ -67,6 +67,8 @@ class Source:
     test_images: Mapping[str, int] = field(default_factory=dict)
     """Size of each dataset's test split, where it is known."""
     val_images: Mapping[str, int] = field(default_factory=dict)
+    train_images: Mapping[str, int] = field(default_factory=dict)
+    """How many training images each dataset has: with all of them, every seed draws the same."""
     history: pd.DataFrame | None = None
     """One row a configuration, seed and epoch, where the source is a table of epochs; a run's is in its directory."""
 
@@ -147,6 +149,7 @@ def load_sources(paths: Sequence[str | Path], columns: Columns | None = None) ->
         outcomes={trial_id: outcome for source in reversed(sources) for trial_id, outcome in source.outcomes.items()},
         test_images=_agreed([source.test_images for source in sources]),
         val_images=_agreed([source.val_images for source in sources]),
+        train_images=_agreed([source.train_images for source in sources]),
         history=_joined_histories(sources),
     )
 
@@ -248,6 +251,7 @@ def _load_directory(path: Path, columns: Columns | None) -> Source:
         outcomes=load_outcomes(path, ids),
         test_images={dataset.name: dataset.test_images for dataset in datasets if dataset.test_images is not None},
         val_images={dataset.name: dataset.val_images for dataset in datasets},
+        train_images={dataset.name: dataset.train_images for dataset in datasets},
     )
 
 

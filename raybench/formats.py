@@ -39,6 +39,14 @@ def number_text(value: object, digits: int = 4) -> str:
     return MISSING if is_missing(value) else f"{float(str(value)):.{digits}f}"
 
 
+def probability_text(value: object) -> str:
+    """A probability with two decimals; never 0 or 1: `0.83`, `<0.01`."""
+    if is_missing(value):
+        return MISSING
+    number = float(str(value))
+    return "<0.01" if number < CENT else ">0.99" if number > 1 - CENT else f"{number:.2f}"
+
+
 def count_text(value: object, digits: int = 1) -> str:
     """A count, or a mean of counts with so many decimals where it is no whole number."""
     if is_missing(value):

@@ -22,7 +22,7 @@ from raybench.doctor import can_run_quickstart, diagnose, render
 from raybench.errors import InputError
 from raybench.eviction import clear, parse_age
 from raybench.experiment import load_experiment
-from raybench.foreign import load_sources, parse_test_images, with_test_images
+from raybench.foreign import Source, load_sources, parse_test_images, with_test_images
 from raybench.formats import is_missing, safe_cell
 from raybench.ledger import load as load_ledger
 from raybench.ledger import summary
@@ -62,7 +62,7 @@ def print_run(run: Run) -> int:
     ranking = rank_source(source)
     if len(ranking):
         out.print()
-        _print_ranking(out, ranking, rates=_rates([run.run_dir]))
+        _print_ranking(out, ranking, source, rates=_rates([run.run_dir]))
     failed = int((source.results["status"] == Status.FAILED).sum())
     if failed:
         out.print(Text(f"{failed} of {len(run.trials)} trials failed; their errors: raybench show {run.run_dir}"))
@@ -72,11 +72,11 @@ def print_run(run: Run) -> int:
     return INTERRUPTED if run.interrupted else SOME_FAILED if failed else DONE
 
 
-def _print_ranking(out: Console, ranking: pd.DataFrame, *, rates: Sequence[str], remarks: Sequence[str] = ()) -> None:
+def _print_ranking(out: Console, ranking: pd.DataFrame, source: Source, *, rates: Sequence[str]) -> None:
     out.print(ranking_tables(ranking, width=out.width))
     for line in _sentences(ranking):
         out.print(Text(line))
-    for line in _remarks(ranking, rates=rates, remarks=remarks):
+    for line in _remarks(ranking, source, rates=rates):
         out.print(Text(line, style="dim"))
 
 
@@ -85,9 +85,10 @@ def _sentences(ranking: pd.DataFrame) -> list[str]:
     return [sentence(group) for _, group in ranking.groupby(["dataset", "train_size"], dropna=False, sort=False)]
 
 
-def _remarks(ranking: pd.DataFrame, *, rates: Sequence[str], remarks: Sequence[str]) -> list[str]:
+def _remarks(ranking: pd.DataFrame, source: Source, *, rates: Sequence[str]) -> list[str]:
     """Return what a reader must know of the whole ranking."""
-    return [*remarks, *notes(ranking), *rates]
+    said = notes(ranking, test_images=source.test_images, train_images=source.train_images)
+    return [*source.notes, *said, *rates]
 
 
 def _rates(sources: Sequence[Path]) -> list[str]:
@@ -121,16 +122,16 @@ def print_ranking(
     rates = _rates(sources)
     chosen = output_format or (FORMAT_OF_ENDING.get(output.suffix, "table") if output else "table")
     if chosen == "table" and output is None:
-        _print_ranking(console(), ranking, rates=rates, remarks=source.notes)
+        _print_ranking(console(), ranking, source, rates=rates)
         return
     if chosen == "table":
         file = io.StringIO()
-        _print_ranking(Console(file=file, width=PLAIN_WIDTH), ranking, rates=rates, remarks=source.notes)
+        _print_ranking(Console(file=file, width=PLAIN_WIDTH), ranking, source, rates=rates)
         text = file.getvalue()
     else:
         text = FORMATS[chosen](ranking)
     if chosen == "markdown":
-        said = [*_sentences(ranking), *_remarks(ranking, rates=rates, remarks=source.notes)]
+        said = [*_sentences(ranking), *_remarks(ranking, source, rates=rates)]
         text += "\n" + "".join(f"- {markdown_text(line)}\n" for line in said)
     if output is None:
         sys.stdout.write(text)

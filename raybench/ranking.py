@@ -139,8 +139,8 @@ def rank(
         the seeds that have a value. `on_frontier` is missing where nothing is known of the cost.
 
     Raises:
-        InputError: `by` cannot be ranked by, `also` names another column, or two rows are the same
-            configuration and seed.
+        InputError: `by` cannot be ranked by, `also` names another column, a value is no number where one is
+            needed or an accuracy no fraction, or two rows are the same configuration and seed.
     """
     by = ALIASES.get(by, by) if by is not None else None
     _check_names(also)
@@ -166,15 +166,18 @@ def _prepared(results: pd.DataFrame, by: str | None) -> pd.DataFrame:
     if by is not None and (by not in HIGHER_IS_BETTER or by not in results):
         usable = [column for column in HIGHER_IS_BETTER if column in results]
         raise InputError(f"--by: {by!r} is no column to rank by; give one of {', '.join(usable)}")
+    if "model" not in results and len(results):
+        raise InputError("no column 'model'; a table of results names the model in every row")
     trials = results.copy()
     for name, value in ABSENT.items():
         if name not in trials:
             trials[name] = pd.Series([value] * len(trials), trials.index, dtype=object)
         elif value is not None:
             trials[name] = trials[name].fillna(value)
-    trials = trials.astype({"train_size": "Int64"})
+    trials["train_size"] = _numbers(trials["train_size"], "a whole number").astype("Int64")
     for column in HIGHER_IS_BETTER:
-        trials[column] = pd.to_numeric(trials[column]).astype(float) if column in results else np.nan
+        accepted = "a fraction from 0 to 1" if column.endswith("_accuracy") else "a number"
+        trials[column] = _numbers(trials[column], accepted) if column in results else np.nan
     twice = trials[trials.duplicated([*CONFIGURATION, "seed"], keep=False)]
     if len(twice):
         first = twice.iloc[0]
@@ -184,6 +187,20 @@ def _prepared(results: pd.DataFrame, by: str | None) -> pd.DataFrame:
             "`seed` or `strategy` column",
         )
     return trials
+
+
+def _numbers(column: pd.Series, accepted: str) -> pd.Series:
+    """The column as floats; an error names the first value that is not what is accepted."""
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    wrong = numbers.isna() & column.notna()
+    if "fraction" in accepted:
+        wrong |= (numbers < 0) | (numbers > 1)
+    elif "whole" in accepted:
+        wrong |= numbers.notna() & (numbers % 1 != 0)
+    if wrong.any():
+        place = int(wrong.to_numpy().argmax())
+        raise InputError(f"row {place + 1}: {column.name} is {column.iloc[place]!s}; give {accepted}")
+    return numbers
 
 
 def _rank_group(

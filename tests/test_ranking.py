@@ -324,6 +324,57 @@ def test_seconds_that_stand_in_for_cost_hold_the_search() -> None:
     assert ranking["train_seconds"].tolist() == [5.0, 1.0], "training alone"
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"test_accuracy": "n/a"}, "row 2: test_accuracy is n/a; give a fraction from 0 to 1"),
+        ({"test_accuracy": 91.0}, "row 2: test_accuracy is 91.0; give a fraction"),
+        ({"val_accuracy": -0.1}, "row 2: val_accuracy is -0.1; give a fraction"),
+        ({"test_accuracy": math.inf}, "row 2: test_accuracy is inf; give a fraction"),
+        ({"standalone_cost_usd": "free"}, "row 2: standalone_cost_usd is free; give a number"),
+        ({"train_size": "all"}, "row 2: train_size is all; give a whole number"),
+        ({"train_size": 1.5}, "row 2: train_size is 1.5; give a whole number"),
+    ],
+)
+def test_values_that_cannot_be_ranked_are_named(columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ranked(trial("a"), trial("b", **columns), test_images=100)
+
+
+def test_table_without_models_is_refused() -> None:
+    with pytest.raises(InputError, match="no column 'model'"):
+        rank(pd.DataFrame({"test_accuracy": [0.9]}))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"test_accuracy": None, "val_accuracy": None},
+        {"status": "failed", "test_accuracy": None, "val_accuracy": None},
+        {"status": "stopped"},
+        {"test_accuracy": 1.0, "val_accuracy": 1.0},
+        {"test_accuracy": 0.0, "val_accuracy": 0.0},
+        {"standalone_cost_usd": 0.0, "train_seconds": 0.0},
+        {"standalone_cost_usd": math.inf, "val_loss": math.inf},
+        {"train_size": None, "weights": None, "strategy": None},
+    ],
+    ids=["no accuracy", "failed", "stopped", "all right", "all wrong", "no cost", "infinite", "unnamed"],
+)
+@pytest.mark.parametrize("images", [None, 1, 300])
+@pytest.mark.parametrize("seeds", [{"a": 1}, {"a": 2, "b": 2}, {"a": 1, "b": 3}])
+def test_hostile_tables_are_ranked_without_a_number_made_up(
+    columns: dict[str, Any], images: int | None, seeds: dict[str, int]
+) -> None:
+    trials = [trial(model, seed=seed, **columns) for model, count in seeds.items() for seed in range(count)]
+    ranking = ranked(*trials, test_images=images, val_images=images)
+    assert ranking["p_best"].isna().all()
+    assert ranking["pick"].sum() == ("status" not in columns and columns.get("test_accuracy", 0.9) is not None)
+    for missing in ("test_accuracy", "standalone_cost_usd", "val_loss"):
+        if columns.get(missing) is None and missing != "test_accuracy":
+            assert ranking[missing].isna().all(), "unknown is not 0"
+    assert len(ranking) == len(seeds)
+
+
 def test_two_trials_of_one_configuration_and_seed_are_refused() -> None:
     with pytest.raises(InputError, match=r"same configuration and seed .*model a, .*seed 0"):
         ranked(trial("a"), trial("a"))

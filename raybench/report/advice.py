@@ -4,13 +4,28 @@ Nothing is said that the numbers do not carry: an interval over one seed is call
 none, that is said as well.
 """
 
+import math
+from collections.abc import Iterator, Mapping
+
 import pandas as pd
 
-from raybench.formats import accuracy_text, duration_text, is_missing, joined, safe_text, shortened, usd_text
+from raybench.formats import (
+    accuracy_text,
+    duration_text,
+    is_missing,
+    joined,
+    probability_text,
+    safe_text,
+    shortened,
+    usd_text,
+)
+from raybench.stats import detectable_gap, wilson_interval
 
 PARTS = ("model", "strategy", "weights")
 MOST_LETTERS = 60
 """Of a model's, a strategy's or weights' name in a sentence."""
+GROUP = ["dataset", "train_size"]
+NO_IMAGES: Mapping[str, int] = {}
 MOST_NAMES = 4
 """Configurations named in a sentence; the rest are counted."""
 
@@ -28,7 +43,7 @@ def sentence(ranking: pd.DataFrame, *, untuned: bool = False) -> str:
         return f"No pick{place}: no configuration has completed all of its seeds with a known accuracy."
     pick = picks.iloc[0]
     parts = [f"Pick{place}: {configuration_name(pick, ranking)}, {_accuracy(pick)}, {_cost(pick)}."]
-    parts.append(_not_told_apart(pick, ranking))
+    parts += [_chance_text(pick, ranking), _not_told_apart(pick, ranking)]
     if is_missing(pick["val_accuracy"]):
         parts.append("It was picked on test accuracy, for want of a val accuracy, so expect somewhat less of it.")
     if untuned:
@@ -36,10 +51,18 @@ def sentence(ranking: pd.DataFrame, *, untuned: bool = False) -> str:
     return " ".join(filter(None, parts))
 
 
-def notes(ranking: pd.DataFrame) -> list[str]:
-    """What the whole ranking had to do without, one sentence each."""
+def notes(
+    ranking: pd.DataFrame, *, test_images: Mapping[str, int] = NO_IMAGES, train_images: Mapping[str, int] = NO_IMAGES
+) -> list[str]:
+    """What the whole ranking had to do without, what it cannot conclude and what would help, one sentence each.
+
+    Args:
+        ranking: as `raybench.ranking.rank` returns it.
+        test_images: size of each dataset's test split, where it is known.
+        train_images: how many training images each dataset has, where it is known.
+    """
     said = []
-    by_group = ranking.groupby(["dataset", "train_size"], dropna=False, sort=False)
+    by_group = ranking.groupby(GROUP, dropna=False, sort=False)
     if any(group["test_accuracy"].isna().all() for _, group in by_group):
         said.append(
             "No test accuracy: ranked by val accuracy, which early stopping has seen and which flatters a little."
@@ -49,11 +72,63 @@ def notes(ranking: pd.DataFrame) -> list[str]:
         said.append("One seed: how far another seed would land is unknown, and no interval covers it.")
     if complete["tie_group"].isna().any():
         said.append("No number of images and one seed: what cannot be told apart is unknown.")
+    if _no_chances(complete):
+        said.append(
+            "No probability of being best: it takes two seeds that all configurations share, and what each network "
+            "said of each test image."
+        )
+    said += _undecided(ranking, test_images)
+    said += _whole_sets(complete, train_images)
     if (ranking["stopped"] > 0).any():
         said.append("Configurations with a stopped, failed or unfinished seed (!) come last, whatever they scored.")
     if complete["standalone_cost_usd"].isna().any():
         said.append("Cost in USD is unknown where no price is given; training time stands in for it.")
     return said
+
+
+def _no_chances(complete: pd.DataFrame) -> bool:
+    """Whether there are seeds enough for probabilities of being best, and none is known."""
+    by_group = complete[complete["test_accuracy"].notna()].groupby(GROUP, dropna=False)
+    rivals = [group for _, group in by_group if len(group) > 1 and (group["seeds"] > 1).all()]
+    return bool(rivals) and all(group["p_best"].isna().all() for group in rivals)
+
+
+def _undecided(ranking: pd.DataFrame, test_images: Mapping[str, int]) -> Iterator[str]:
+    """Say of each group in which nothing can be told apart what would help."""
+    complete = ranking[(ranking["stopped"] == 0) & ranking["test_accuracy"].notna()]
+    for _, group in complete.groupby(GROUP, dropna=False, sort=False):
+        if len(group) > 1 and (group["tie_group"] == 1).fillna(value=False).all():
+            images = test_images.get(str(group["dataset"].iloc[0]))
+            name = group_name(group.iloc[0])
+            yield f"No two can be told apart{f' ({name})' if name else ''}: {_what_helps(group, images)}"
+
+
+def _what_helps(group: pd.DataFrame, images: int | None) -> str:
+    """More seeds or more test images, whichever the interval of the leading configuration is wider for."""
+    best = group.loc[group["test_accuracy"].astype(float).idxmax()]
+    if not images:
+        return "more seeds or a larger test split would help; the size of this one is unknown."
+    accuracy, half = float(best["test_accuracy"]), float(best["test_accuracy_high"] - best["test_accuracy_low"]) / 2
+    alone = wilson_interval(accuracy, images)
+    gap = detectable_gap(images, accuracy)
+    what_images_tell = "no gap at all" if math.isnan(gap) else f"gaps from about {100 * gap:.1f} points"
+    if best["seeds"] == 1:
+        return f"more seeds first; one network's {images} test images tell {what_images_tell}."
+    if ((alone.high - alone.low) / 2) ** 2 > half**2 / 2:
+        what = f"the {images} test images, which tell {what_images_tell}"
+        return f"most of the doubt is in {what}; a larger split helps most."
+    return f"most of the doubt is in the {best['seeds']} seeds; more seeds help most."
+
+
+def _whole_sets(complete: pd.DataFrame, train_images: Mapping[str, int]) -> Iterator[str]:
+    """Say where seeds do not draw training images, because all are taken."""
+    for dataset, images in train_images.items():
+        rows = complete[(complete["dataset"] == dataset) & (complete["train_size"] == images).fillna(value=False)]
+        if (rows["seeds"] > 1).any():
+            yield (
+                f"With all {images} training images of {safe_text(dataset)}, seeds differ in initial weights, order "
+                "and augmentation, not in images: no interval covers how far another training set would move them."
+            )
 
 
 def configuration_name(row: pd.Series, ranking: pd.DataFrame) -> str:
@@ -87,6 +162,18 @@ def _accuracy(row: pd.Series) -> str:
     over = "test images only" if row["seeds"] == 1 else f"{row['seeds']} seeds"
     low, high = accuracy_text(row["test_accuracy_low"]), accuracy_text(row["test_accuracy_high"])
     return f"{text} (95 % interval {low} to {high}, over {over})"
+
+
+def _chance_text(pick: pd.Series, ranking: pd.DataFrame) -> str:
+    """How probably the pick is the best, and what is more probably so."""
+    if is_missing(pick["p_best"]):
+        return ""
+    likeliest = ranking.loc[ranking["p_best"].astype(float).idxmax()]
+    text = f"Best of all with probability {probability_text(pick['p_best'])}"
+    if likeliest["p_best"] > pick["p_best"]:
+        name = configuration_name(likeliest, ranking)
+        text += f", {name} with {probability_text(likeliest['p_best'])}"
+    return f"{text}."
 
 
 def _cost(row: pd.Series) -> str:

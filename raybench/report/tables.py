@@ -24,6 +24,7 @@ from raybench.formats import (
     duration_text,
     is_missing,
     number_text,
+    probability_text,
     safe_cell,
     safe_text,
     usd_text,
@@ -36,6 +37,7 @@ LEGEND = (
     "tie: cannot be told apart, compared seed by seed, from the first row with the same number"
 )
 INTERVAL_LEGEND = "\n±: half the width of the 95 % interval, whose ends lie unevenly around an accuracy near 0 or 1"
+CHANCE_LEGEND = "\np best: probability of the highest accuracy of all over new seeds and new test images"
 DIGITS = 4
 NARROW_DIGITS = 3
 """Of accuracies and losses, where there is little room."""
@@ -114,6 +116,12 @@ COLUMNS: tuple[Column, ...] = (
         ),
     ),
     Column(
+        name="p_best",
+        header="p best",
+        narrow_header="p\nbest",
+        text=lambda row, _: probability_text(row["p_best"]),
+    ),
+    Column(
         name="train_seconds",
         header="time",
         narrow_header="time",
@@ -156,7 +164,16 @@ COLUMNS: tuple[Column, ...] = (
 IN_TITLE = {"weights": "weights {}", "strategy": "{}", "seeds": "{} seeds"}
 """Columns that move to the title where every row says the same."""
 
-FIRST_TO_GO = ("tie_group", "seeds", "val_loss", "epochs_run", "standalone_cost_usd", "val_accuracy", "train_seconds")
+FIRST_TO_GO = (
+    "tie_group",
+    "seeds",
+    "val_loss",
+    "epochs_run",
+    "p_best",
+    "standalone_cost_usd",
+    "val_accuracy",
+    "train_seconds",
+)
 """What a narrow terminal does without, one after the other, when shorter headers, digits and names are not enough."""
 
 
@@ -205,7 +222,8 @@ def to_markdown(ranking: pd.DataFrame) -> str:
 
 
 def _legend(ranking: pd.DataFrame) -> str:
-    return LEGEND + INTERVAL_LEGEND * bool(ranking["test_accuracy_low"].notna().any())
+    interval = INTERVAL_LEGEND * bool(ranking["test_accuracy_low"].notna().any())
+    return LEGEND + interval + CHANCE_LEGEND * bool(ranking["p_best"].notna().any())
 
 
 def to_csv(ranking: pd.DataFrame) -> str:

@@ -1,7 +1,11 @@
+import re
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pytest
 
+from raybench.outcomes import outcome_of
 from raybench.ranking import rank
 from raybench.report.advice import notes, sentence
 
@@ -94,3 +98,62 @@ def test_notes_say_what_the_ranking_had_to_do_without() -> None:
     said = " ".join(notes(rank(pd.DataFrame(lacking))))
     for what in ("No test accuracy", "One seed", "No number of images", "come last", "Cost in USD is unknown"):
         assert what in said
+
+
+def with_outcomes(accuracies: dict[str, list[float]], images: int, **columns: Any) -> pd.DataFrame:  # noqa: ANN401
+    """A ranking of models, a seed for each accuracy, with the outcome of each image."""
+    trials, outcomes = [], {}
+    for model, row in accuracies.items():
+        for seed, accuracy in enumerate(row):
+            trial_id = f"{model}{seed}"
+            trials.append(trial(model, seed=seed, trial_id=trial_id, test_accuracy=accuracy, **columns))
+            outcomes[trial_id] = outcome_of([f"i{i:05d}" for i in range(images)], np.arange(images) < accuracy * images)
+    return rank(pd.DataFrame(trials), outcomes=outcomes)
+
+
+def test_probability_of_being_best_is_said_and_who_is_likelier() -> None:
+    ranking = with_outcomes({"a": [0.9, 0.91], "b": [0.2, 0.21]}, 200, val_accuracy=None)
+    assert "Best of all with probability >0.99. It stands apart" in sentence(ranking)
+    ranking = with_outcomes({"a": [0.9, 0.91, 0.92], "b": [0.895, 0.905, 0.915]}, 200)
+    ranking["pick"] = ranking["model"] == "b"
+    assert re.search(r"Best of all with probability 0\.\d\d, a lp-ft with 0\.\d\d\.", sentence(ranking))
+    assert "probability" not in advice(trial("a"), trial("b"), test_images=300)
+
+
+def test_seeds_without_outcomes_are_told_what_a_probability_takes() -> None:
+    seeds = [trial(model, seed=seed, test_accuracy=0.9 + seed / 100) for model in "ab" for seed in range(2)]
+    assert "No probability of being best: it takes" in " ".join(notes(rank(pd.DataFrame(seeds), test_images=300)))
+    both = with_outcomes({"a": [0.9, 0.91], "b": [0.2, 0.21]}, 200)
+    assert "No probability" not in " ".join(notes(both))
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "images", "helps"),
+    [
+        ({"a": [0.9], "b": [0.89]}, 300, "more seeds first; one network's 300 test images tell gaps from about 7"),
+        ({"a": [0.9, 0.9], "b": [0.89, 0.89]}, 300, "doubt is in the 300 test images, which tell gaps from about 7"),
+        ({"a": [0.9, 0.6], "b": [0.6, 0.89]}, 3000, "most of the doubt is in the 2 seeds; more seeds help most"),
+    ],
+    ids=["one seed", "few images", "scattered seeds"],
+)
+def test_where_all_are_tied_the_larger_doubt_is_named(
+    accuracies: dict[str, list[float]], images: int, helps: str
+) -> None:
+    said = " ".join(notes(with_outcomes(accuracies, images), test_images={"digits": images}))
+    assert "No two can be told apart (digits, 100 training images): " in said
+    assert helps in said
+
+
+def test_where_all_are_tied_on_a_split_of_unknown_size_that_is_said() -> None:
+    seeds = [trial(model, seed=seed, test_accuracy=0.9 + seed / 100) for model in "ab" for seed in range(2)]
+    assert "the size of this one is unknown." in " ".join(notes(rank(pd.DataFrame(seeds))))
+
+
+def test_told_apart_configurations_need_no_more_seeds() -> None:
+    assert "No two" not in " ".join(notes(with_outcomes({"a": [0.9, 0.91], "b": [0.2, 0.21]}, 200)))
+
+
+def test_at_all_training_images_it_is_said_that_seeds_draw_the_same() -> None:
+    ranking = with_outcomes({"a": [0.9, 0.91]}, 200)
+    assert "With all 100 training images of digits, seeds" in " ".join(notes(ranking, train_images={"digits": 100}))
+    assert "With all" not in " ".join(notes(ranking, train_images={"digits": 1000}))

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,14 @@ def test_epochs_with_times_and_phases_show_them() -> None:
 def test_epochs_that_diverged_have_no_best() -> None:
     lines = rendered(epochs_table(epochs(val_loss=float("nan"), val_accuracy=float("nan"))), 80)
     assert not any("best" in line or "lowest" in line for line in lines)
+
+
+def test_probability_of_being_best_has_a_column_and_a_legend_where_it_is_known() -> None:
+    ranking = experiment()
+    unknown = "\n".join(rendered(ranking_tables(ranking, width=140), 140))
+    assert "p best" not in unknown
+    ranking["p_best"] = [0.836, 0.1605, 0.001, *[math.nan] * (len(ranking) - 3)]
+    text = "\n".join(rendered(ranking_tables(ranking, width=160), 160))
+    for what in ("p best", "0.84", "0.16", "<0.01", "p best: probability of the highest accuracy"):
+        assert what in text
+    assert "p best" in to_markdown(ranking)
