@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from raybench.formats import percent_text, safe_text
-from raybench.report.advice import configuration_name
+from raybench.report.advice import configuration_name, group_name
 from raybench.report.page_material import Material, trials_of
 from raybench.report.page_parts import Cell, Column, Row, Table
 
@@ -76,7 +76,7 @@ def recall_table(material: Material, ranking: pd.DataFrame, *, folded: str = "")
     if len(shown) < len(rows):
         notes.append(f"The first {len(shown)} of {len(rows)} configurations.")
     return Table(
-        caption="Recall of each class",
+        caption=", ".join(filter(None, ["Recall of each class", group_name(ranking.iloc[0])])),
         columns=[
             Column(text="configuration", is_name=True),
             *(Column(text=names[place]) for place in order),

@@ -53,8 +53,10 @@ def _finish(material: Material) -> str | None:
 def _seeds(material: Material, group: pd.DataFrame) -> str | None:
     if group.empty or int(group["seeds"].max()) >= ENOUGH_SEEDS:
         return None
-    missing = ENOUGH_SEEDS - group["seeds"].astype(int)
-    cost = _cost_of(group, missing)
+    # More seeds in the file are more seeds at every size.
+    whole = material.ranking if material.runs else group
+    missing = (ENOUGH_SEEDS - whole["seeds"].astype(int)).clip(lower=0)
+    cost = _cost_of(whole, missing)
     how = "seeds: [0, 1, 2] in the experiment file" if material.runs else "one row a seed, in a seed column"
     return f"Train every configuration with {ENOUGH_SEEDS} seeds ({how}): {missing.sum()} more trials{_price(cost)}."
 

@@ -16,6 +16,7 @@ from raybench.formats import (
     safe_text,
     usd_text,
 )
+from raybench.report.advice import group_name
 from raybench.report.page_parts import Cell, Column, Row, Span, Table
 
 MARGIN = 4
@@ -42,7 +43,7 @@ def ranking_table(group: pd.DataFrame, *, digits: int = 1, most: int, folded: st
     columns = list(_columns(group, digits))
     cut_off = [] if len(group) <= most else [f"The first {most} of {len(group)}; raybench rank SOURCE has all of them."]
     return Table(
-        caption="Ranking",
+        caption=", ".join(filter(None, ["Ranking", group_name(group.iloc[0])])),
         columns=[each.heading for each in columns],
         rows=[
             Row(

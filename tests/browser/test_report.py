@@ -110,7 +110,7 @@ def test_figures_tell_their_numbers_under_the_pointer(quickstart: Page) -> None:
     quickstart.mouse.move(star["x"] + star["width"] / 2, star["y"] + star["height"] / 2)
     label = plot.locator(".hoverlayer .hovertext")
     label.first.wait_for()
-    assert "%" in label.first.inner_text()
+    assert "%" in (label.first.text_content() or "")
 
 
 def test_legend_hides_a_configuration_in_both_plots(quickstart: Page) -> None:
@@ -154,7 +154,7 @@ def test_a_fold_opens_by_keyboard(quickstart: Page) -> None:
 
 @pytest.mark.parametrize(("name", "width", "scheme"), [("quickstart", "narrow", "light")], indirect=True)
 def test_tables_that_do_not_fit_scroll_in_their_own_box_by_keyboard(opened: Opened) -> None:
-    boxes = opened.page.locator(".box[tabindex='0']")
+    boxes = opened.page.locator(".box[tabindex='0']:visible")
     assert boxes.count() > 0
     boxes.first.focus()
     opened.page.keyboard.press("ArrowRight")
@@ -186,5 +186,5 @@ def test_page_says_all_it_has_to_say_without_its_script(browser: Browser, report
     page = context.new_page()
     page.goto(reports["quickstart"].as_uri())
     assert page.locator("h1").inner_text().startswith("Use ")
-    assert page.locator("table").first.is_visible()
+    assert page.locator("table:visible").count() > 3
     context.close()

@@ -96,7 +96,7 @@ def test_next_step_is_what_is_missing_most(made: MadeUp, says: str, tmp_path: Pa
 
 def test_next_step_has_a_price(tmp_path: Path) -> None:
     text = next_of(MadeUp(experiment={"seeds": [0]}).write(tmp_path / "run"))
-    assert "8 more trials, about" in text
+    assert "24 more trials, about" in text
     assert "$" in text
 
 

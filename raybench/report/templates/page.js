@@ -65,16 +65,16 @@
   dark.addEventListener("change", redraw);
   narrow.addEventListener("change", redraw);
   addEventListener("resize", focusable);
-  let closed = [];
+  const closed = [];
   addEventListener("beforeprint", () => {
     printing = true;
-    closed = [...document.querySelectorAll("details:not([open])")];
+    closed.push(...document.querySelectorAll("details:not([open])"));
     closed.forEach((each) => { each.open = true; });
     plots().forEach(draw);
   });
   addEventListener("afterprint", () => {
     printing = false;
-    closed.forEach((each) => { each.open = false; });
+    closed.splice(0).forEach((each) => { each.open = false; });
     redraw();
   });
   drawNext();
