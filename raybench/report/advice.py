@@ -105,7 +105,7 @@ def _undecided(ranking: pd.DataFrame, test_images: Mapping[str, int]) -> Iterato
 
 def _what_helps(group: pd.DataFrame, images: int | None) -> str:
     """More seeds or more test images, whichever the interval of the leading configuration is wider for."""
-    best = group.loc[group["test_accuracy"].astype(float).idxmax()]
+    best = group.sort_values("test_accuracy", ascending=False, kind="stable").iloc[0]
     if not images:
         return "more seeds or a larger test split would help; the size of this one is unknown."
     accuracy, half = float(best["test_accuracy"]), float(best["test_accuracy_high"] - best["test_accuracy_low"]) / 2
@@ -168,7 +168,7 @@ def _chance_text(pick: pd.Series, ranking: pd.DataFrame) -> str:
     """How probably the pick is the best, and what is more probably so."""
     if is_missing(pick["p_best"]):
         return ""
-    likeliest = ranking.loc[ranking["p_best"].astype(float).idxmax()]
+    likeliest = ranking.sort_values("p_best", ascending=False, kind="stable").iloc[0]
     text = f"Best of all with probability {probability_text(pick['p_best'])}"
     if likeliest["p_best"] > pick["p_best"]:
         name = configuration_name(likeliest, ranking)
