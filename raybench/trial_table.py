@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from raybench.errors import InputError
+from raybench.formats import is_missing
 from raybench.outcomes import Outcome
 from raybench.ranking import ABSENT, CONFIGURATION
 from raybench.records import Status
@@ -40,16 +42,21 @@ def trial_table(results: pd.DataFrame, alike: Sequence[str]) -> pd.DataFrame:
         `training_seconds` and `place`. Accuracies are of the test split, or of the val split where no trial that is
         measured alike has another. Training costs hold what choosing the learning rate cost; they are NaN where
         either is unknown. `place` numbers configurations in the order of their names.
+
+    Raises:
+        InputError: there is no column `model`, a value is no number where one is needed, or two rows are the same
+            configuration and seed.
     """
+    if "model" not in results:
+        raise InputError("no column 'model'; a table of results names the model in every row")
     absent = {name: value for name, value in ABSENT.items() if name not in results}
     trials = results.assign(**absent).reset_index(drop=True)
     for name, value in ABSENT.items():
         if value is not None and name in results:
             trials[name] = trials[name].fillna(value)
-    trials["train_size"] = pd.to_numeric(trials["train_size"]).astype("Int64")
+    trials["train_size"] = _numbers(trials["train_size"], whole=True).astype("Int64")
     for name in NUMBERS:
-        known = name in results
-        trials[name] = pd.to_numeric(trials[name]).astype(float) if known else pd.Series(math.nan, trials.index)
+        trials[name] = _numbers(trials[name]) if name in results else pd.Series(math.nan, trials.index)
     keys = [trials[name] for name in alike]
     has_test = trials[TEST].notna().groupby(keys, dropna=False).transform("any").astype(bool)
     trials["metric"] = pd.Series(VAL, trials.index).where(~has_test, TEST)
@@ -58,7 +65,25 @@ def trial_table(results: pd.DataFrame, alike: Sequence[str]) -> pd.DataFrame:
     trials["training_usd"] = trials["standalone_cost_usd"] + trials["search_cost_usd"].where(searched, 0.0)
     trials["training_seconds"] = trials["train_seconds"] + trials["search_seconds"].where(searched, 0.0)
     trials["place"] = trials.groupby(CONFIGURATION, dropna=False, sort=True).ngroup()
+    twice = trials.duplicated(["place", "seed"])
+    if twice.any():
+        row = trials[twice].iloc[0]
+        label = ", ".join(
+            f"{name} {row[name]}" for name in [*CONFIGURATION, "seed"] if not is_missing(row[name]) and row[name] != ""
+        )
+        raise InputError(f"two rows are the same configuration and seed ({label}); keep one, or tell them apart")
     return trials
+
+
+def _numbers(column: pd.Series, *, whole: bool = False) -> pd.Series:
+    """The column as floats; an error names the first value that is none."""
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    wrong = numbers.isna() & column.notna() | (whole & numbers.notna() & (numbers % 1 != 0))
+    if wrong.any():
+        place = int(wrong.to_numpy().argmax())
+        accepted = "a whole number" if whole else "a number"
+        raise InputError(f"row {place + 1}: {column.name} is {column.iloc[place]!s}; give {accepted}")
+    return numbers
 
 
 def completed(trials: pd.DataFrame) -> pd.DataFrame:
