@@ -111,13 +111,15 @@ def compare(first: Material, second: Material) -> Comparison:
     )
     both = pairs[pairs["_merge"] == "both"].sort_values([*GROUP, "rank_first"])
     rows = pd.DataFrame([_row(pair, first, second) for _, pair in both.iterrows()], columns=COMPARE_COLUMNS)
+    everything = pd.concat([first.ranking, second.ranking])
+    rows["called"] = [configuration_name(row, everything) for _, row in rows.iterrows()]
     names = _names(first, second)
     return Comparison(
         first=names[0],
         second=names[1],
         shared=_with_told_apart(rows),
-        only_first=_called(pairs[pairs["_merge"] == "left_only"]),
-        only_second=_called(pairs[pairs["_merge"] == "right_only"]),
+        only_first=_called(pairs[pairs["_merge"] == "left_only"], everything),
+        only_second=_called(pairs[pairs["_merge"] == "right_only"], everything),
         picks=tuple(_picks(first, second)),
         conditions=tuple(conditions(first, second)),
     )
@@ -138,7 +140,6 @@ def _row(pair: pd.Series, first: Material, second: Material) -> dict[str, object
     complete = not pair["stopped_first"] and not pair["stopped_second"]
     return {
         **{name: pair[name] for name in CONFIGURATION},
-        "called": _short_name(pair),
         "metric": metric,
         "first": pair[f"{metric}_first"],
         "second": pair[f"{metric}_second"],
@@ -187,17 +188,11 @@ def _with_told_apart(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(told_apart=(rows["p_value"] <= 1 - CONFIDENCE).astype("boolean").where(rows["p_value"].notna()))
 
 
-def _called(pairs: pd.DataFrame) -> tuple[str, ...]:
-    return tuple(_name_of(row) for _, row in pairs.iterrows())
-
-
-def _name_of(row: pd.Series) -> str:
-    """Configuration with its dataset and size: names alone do not tell two of different sizes apart."""
-    return ", ".join(filter(None, [_short_name(row), group_name(row)]))
-
-
-def _short_name(row: pd.Series) -> str:
-    return configuration_name(row, pd.DataFrame({"weights": ["", row["weights"]]}))
+def _called(pairs: pd.DataFrame, everything: pd.DataFrame) -> tuple[str, ...]:
+    """Configurations with their dataset and size: names alone do not tell two of different sizes apart."""
+    return tuple(
+        ", ".join(filter(None, [configuration_name(row, everything), group_name(row)])) for _, row in pairs.iterrows()
+    )
 
 
 def _picks(first: Material, second: Material) -> list[Point]:

@@ -170,7 +170,8 @@ def _names(costs: _Costs, kind: str) -> list[dict[str, object]]:
     """Names of the pick and of the frontier, left out where they would stand on one another."""
     rows = costs.rows
     x = np.log10(rows["cost"]) if kind == "log" else rows["cost"]
-    width, height = float(x.max() - x.min()) or 1.0, float(rows["accuracy"].max() - rows["accuracy"].min()) or 1.0
+    least = float(x.min()) if kind == "log" else 0.0  # where the axis begins
+    width, height = float(x.max()) - least or 1.0, float(rows["accuracy"].max() - rows["accuracy"].min()) or 1.0
     placed = rows.assign(x=x)[rows["on_frontier"].fillna(value=False).astype(bool) | rows["pick"].astype(bool)]
     shown: list[pd.Series] = []
     for _, row in placed.sort_values(["pick", "accuracy"], ascending=False).iterrows():
@@ -180,7 +181,7 @@ def _names(costs: _Costs, kind: str) -> list[dict[str, object]]:
             for other in shown
         ):
             shown.append(row)
-    middle = float(x.min()) + width / 2
+    middle = least + width / 2
     return [
         {
             "name": "name",

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from raybench.formats import percent_text, safe_text
+from raybench.formats import percent_text, safe_text, shortened
 from raybench.report.advice import configuration_name, group_name
 from raybench.report.page_material import Material, trials_of
 from raybench.report.page_parts import Cell, Column, Row, Table
 
 MOST_CONFIGURATIONS = 20
+MOST_LETTERS = 30
+"""Of a class's name."""
 MOST_CLASSES = 30
 """Columns of the table of recalls: beyond them, the classes that are recognised worst."""
 DEEPEST = 10
@@ -58,7 +60,7 @@ def class_names(material: Material, row: pd.Series, count: int) -> list[str]:
     facts = material.facts_of(str(row["dataset"]))
     if facts is None or len(facts.classes) != count:
         return [str(number) for number in range(count)]
-    return [safe_text(name) for name in facts.classes]
+    return [shortened(safe_text(name), MOST_LETTERS) for name in facts.classes]
 
 
 def recall_table(material: Material, ranking: pd.DataFrame, *, folded: str = "") -> Table | None:
