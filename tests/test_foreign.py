@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from raybench.errors import InputError, RunError
-from raybench.foreign import Kind, load_source, load_sources
+from raybench.foreign import Kind, load_source, load_sources, parse_test_images, with_test_images
 from raybench.ranking import rank
 from raybench.recognize import parse_columns
 from raybench.records import Status, TrialResult
@@ -224,3 +224,26 @@ def test_two_published_tables_are_ranked_together(tmp_path: Path) -> None:
     first = write(tmp_path, "dataset,model,test_accuracy\nd,a,0.5\n", "first.csv")
     second = write(tmp_path, "dataset,model,test_accuracy\nd,a,0.6\n", "second.csv")
     assert rank(load_sources([first, second]).results)["strategy"].tolist() == ["@second", "@first"]
+
+
+def test_sizes_of_test_splits_are_given_for_all_datasets_or_for_each(tmp_path: Path) -> None:
+    assert parse_test_images([]) is None
+    assert parse_test_images(["166"]) == 166
+    assert parse_test_images(["a=166", "b = 20"]) == {"a": 166, "b": 20}
+    source = load_source(write(tmp_path, "dataset,model,test_accuracy\na,x,0.5\nb,x,0.6\n"))
+    assert with_test_images(source, 166).test_images == {"a": 166, "b": 166}
+    assert with_test_images(source, {"b": 20}).test_images == {"b": 20}
+    assert with_test_images(source, None) is source
+    with pytest.raises(InputError, match="there is no dataset 'c'; there are a, b"):
+        with_test_images(source, {"c": 5})
+
+
+def test_a_source_knows_its_own_test_split_better(tmp_path: Path) -> None:
+    source = with_test_images(load_source(write(tmp_path, "model,test_accuracy\na,0.5\n")), 100)
+    assert with_test_images(source, 7).test_images == {"table": 100}
+
+
+@pytest.mark.parametrize("given", [["many"], ["0"], ["a="], ["a=1.5"], ["-3"], ["5", "a=6"]])
+def test_what_is_no_number_of_test_images_is_refused(given: list[str]) -> None:
+    with pytest.raises(InputError, match="--test-images"):
+        parse_test_images(given)

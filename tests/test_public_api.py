@@ -13,6 +13,7 @@ import pytest
 import raybench
 from raybench.choices import Choices
 from raybench.experiment import load_experiment
+from raybench.foreign import load_source
 from raybench.manifest import write_manifest
 from raybench.records import EpochRecord, Facts, Status, Trial, TrialResult
 from raybench.results import Predictions, write_trial
@@ -190,6 +191,21 @@ def test_a_dataframe_of_ones_own_can_be_ranked_by_another_column() -> None:
     own = pd.DataFrame({"model": ["a", "b"], "test_accuracy": [0.9, 0.8], "train_seconds": [50.0, 5.0]})
     assert list(raybench.rank(own)["model"]) == ["a", "b"]
     assert list(raybench.rank(own, by="train_seconds")["model"]) == ["b", "a"]
+
+
+def test_questions_of_value_take_what_rank_takes(run_dir: Path) -> None:
+    weighed = raybench.weigh(run_dir)
+    assert list(weighed["pick"]) == [model == "resnet20" for model in weighed["model"]]
+    assert list(raybench.budgets(weighed)["model"]) == ["resnet20"]
+    (gain,) = raybench.pair_gains(run_dir).to_dict("records")
+    assert (gain["kind"], gain["before"], gain["after"]) == ("depth", "resnet8", "resnet20")
+    assert raybench.mean_gains(run_dir)["difference"].to_list() == pytest.approx([gain["difference"]])
+    for answers in (raybench.predict_sizes(run_dir)["reason"], raybench.more_images(str(run_dir))["answer"]):
+        assert answers.str.contains("1 train_size has an accuracy, and a curve needs 3").all()
+    own = pd.DataFrame({"net": ["resnet8", "resnet20"], "test_accuracy": [0.8, 0.9]})
+    named = {"model": "net"}
+    assert raybench.pair_gains(own, test_images=1000, columns=named)["told_apart"].to_list() == [True]
+    assert raybench.weigh(load_source(run_dir))["model"].to_list() == weighed["model"].to_list()
 
 
 def test_run_on_a_finished_directory_starts_nothing_and_returns_its_tables(run_dir: Path) -> None:

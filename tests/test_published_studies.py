@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+import raybench
+from raybench.cli import app
 from raybench.foreign import Kind, load_source
 from raybench.ranking import RANK_COLUMNS, rank
 
@@ -39,6 +42,20 @@ def test_ranking_of_the_first_study_has_exactly_the_promised_columns() -> None:
     assert list(ranking.columns) == RANK_COLUMNS
     assert ranking["test_accuracy_low"].isna().all(), "one seed and no number of images allow no interval"
     assert ranking["tie_group"].isna().all()
+
+
+def test_ranks_1_to_4_of_833_images_cannot_be_told_apart_on_its_test_split() -> None:
+    done = CliRunner().invoke(app, ["rank", str(FIRST_STUDY), "--test-images", "166"])
+    assert done.exit_code == 0
+    text = " ".join(done.output.split())
+    assert (
+        "It cannot be told apart from resnet50 fine_tuned+augmented (0.8012); nor can resnet18 fine_tuned, "
+        "resnet18 fine_tuned+augmented, resnet18 plain and resnet18 augmented."
+    ) in text
+    ranking = raybench.rank(FIRST_STUDY, test_images=166)
+    assert ranking[ranking["train_size"] == 833]["tie_group"].to_list() == [1] * 6 + [2] * 2
+    named = raybench.rank(FIRST_STUDY, test_images={"resnet_cost_performance": 166})
+    pd.testing.assert_frame_equal(named, ranking)
 
 
 def test_history_of_the_second_study_gives_its_best_val_accuracies() -> None:
