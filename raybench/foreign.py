@@ -16,9 +16,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
+from raybench.cost import reprice
 from raybench.errors import InputError
 from raybench.manifest import MANIFEST, read_manifest
 from raybench.outcomes import Outcome
+from raybench.prices import per_hour
 from raybench.ranking import ABSENT, HIGHER_IS_BETTER, RANK_COLUMNS
 from raybench.recognize import PLAIN, Columns
 from raybench.results import RESULTS_SCHEMA, load_outcomes, load_results, match_trials
@@ -36,7 +38,9 @@ METRIC_WORDS = frozenset(
 SETTINGS_WITH_METRIC_WORDS = frozenset({"learning_rate", "dropout_rate", "step_epochs", "warmup_epochs"})
 """Columns that name the strategy all the same."""
 READ_COLUMNS = frozenset(HIGHER_IS_BETTER) | frozenset(ABSENT)
-RUN_COLUMNS = tuple(name for name in ("model", *ABSENT, *HIGHER_IS_BETTER) if name in RESULTS_SCHEMA.names)
+PRICED_BY = ("instance_type", "device_share", "gpu_fraction", "cpu_share")
+"""What `raybench.cost.reprice` reads beside seconds."""
+RUN_COLUMNS = tuple(name for name in ("model", *ABSENT, *HIGHER_IS_BETTER, *PRICED_BY) if name in RESULTS_SCHEMA.names)
 """What is read of the results of a run: each column of a small file takes its time."""
 MOST_PERCENT = 100.0
 MOSTLY = 0.9
@@ -241,12 +245,12 @@ def _load_directory(path: Path, columns: Columns | None) -> Source:
     trials = manifest.trials()
     ids = {trial.trial_id for trial in trials}
     datasets = manifest.facts.datasets.values()
+    prices = per_hour(manifest.prices)
+    results = reprice(match_trials(load_results(path, ids, RUN_COLUMNS), trials), prices)
     return Source(
         kind=Kind.RUN,
         name=name,
-        results=charge_search(
-            match_trials(load_results(path, ids, RUN_COLUMNS), trials), path, manifest.experiment, manifest.facts
-        ),
+        results=charge_search(results, path, manifest.experiment, manifest.facts, prices),
         notes=(),
         outcomes=load_outcomes(path, ids),
         test_images={dataset.name: dataset.test_images for dataset in datasets if dataset.test_images is not None},

@@ -121,8 +121,8 @@ def rank(
     The *cost* of a configuration is that of training it, as a mean over seeds, and of choosing its learning
     rate (`search_cost_usd`, `search_seconds`), where that was searched for. `standalone_cost_usd` holds both;
     it is NaN where either is unknown, never their known part. A search of unknown cost is one whose seconds
-    are known. In USD where that is known of every complete configuration, in seconds (`train_seconds` and
-    `search_seconds`) otherwise.
+    are known. In USD where that is known of every complete configuration, in seconds otherwise: those measured
+    alone (`standalone_seconds`) where these are known of all, else `train_seconds`, and `search_seconds`.
 
     Args:
         results: one row a trial, at least with `model` and `test_accuracy` or `val_accuracy`.
@@ -217,10 +217,11 @@ def _rank_group(
     table = trials.loc[~trials["place"].duplicated(), CONFIGURATION].reset_index(drop=True)
     table[list(HIGHER_IS_BETTER)] = by_place[list(HIGHER_IS_BETTER)].mean()
     table["seeds"] = by_place.size()
-    seconds = _charged(table, "train_seconds", "search_seconds")
     table["standalone_cost_usd"] = _charged(table, "standalone_cost_usd", "search_cost_usd")
     table["stopped"] = (trials["status"] != Status.COMPLETED).groupby(trials["place"]).sum()
     complete = table["stopped"] == 0
+    alone = bool(complete.any() and table.loc[complete, "standalone_seconds"].notna().all())
+    seconds = _charged(table, "standalone_seconds" if alone else "train_seconds", "search_seconds")
 
     val = _scores(trials, "val_accuracy", {}, val_images)
     test = _scores(trials, "test_accuracy", outcomes, test_images)

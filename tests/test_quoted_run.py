@@ -86,6 +86,8 @@ def test_another_price_costs_another_amount_and_trains_nothing_again(folder: Pat
     after = load_results(run_dir)
     assert after["finished_at"].to_list() == before["finished_at"].to_list()
     assert after["standalone_cost_usd"].to_list() == pytest.approx((2 * before["standalone_cost_usd"]).to_list())
+    ranked = rank(run_dir).set_index("strategy")["standalone_cost_usd"]
+    assert ranked.to_dict() == pytest.approx(after.groupby("strategy")["standalone_cost_usd"].mean().to_dict())
     prices = json.loads((run_dir / "manifest.json").read_text())["prices"]
     assert prices["local"] == {"usd_per_hour": 72.0, "source": "the experiment", "dated": None}
 

@@ -428,3 +428,12 @@ def test_probability_of_being_best_is_left_out_where_it_is_not_calibrated() -> N
 
 def test_every_column_to_rank_by_has_a_direction() -> None:
     assert all(isinstance(direction, bool) for direction in HIGHER_IS_BETTER.values())
+
+
+def test_seconds_measured_alone_stand_in_for_cost_before_those_of_the_run() -> None:
+    """In the run the dear one was quicker, because of what ran beside the other."""
+    cheap = trial("cheap", standalone_seconds=10.0, train_seconds=50.0)
+    dear = trial("dear", standalone_seconds=20.0, train_seconds=5.0)
+    assert ranked(cheap, dear)["model"].to_list() == ["cheap", "dear"]
+    unknown = trial("dear", train_seconds=5.0)
+    assert ranked(cheap, unknown)["model"].to_list() == ["dear", "cheap"], "all alone, or all in the run"
