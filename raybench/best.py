@@ -55,8 +55,8 @@ GAPS = np.array([0, *np.geomspace(1, 30, 7)])
 CHANCE_OF_TWO_GROUPS = 0.5
 SEEDS_TO_IMAGES = 3.0
 """Spread over seeds, in residual errors of images, above which it is taken to be less and less likely."""
-HALF_AN_IMAGE = 0.5
-"""So that a few images never decide; as in `stats.difference_interval`."""
+LEAST_VARIANCE = 0.1
+"""Of the number of images that a configuration gets right: networks that agree on every image are not known exactly."""
 
 
 def probabilities_of_best(scores: Sequence[Scores]) -> list[float]:
@@ -173,7 +173,7 @@ def _noise(evidence: _Evidence, rng: np.random.Generator) -> _Noise:
     freedom = np.array([each.degrees_of_freedom for each in evidence.over_seeds])
     drawn = rng.chisquare(freedom[:1] if evidence.pooled else freedom, (NOISES, 1 if evidence.pooled else k))
     beyond_images = np.maximum(variances * freedom / drawn - evidence.residual, 0)
-    floor = HALF_AN_IMAGE / evidence.images**2
+    floor = LEAST_VARIANCE / evidence.images**2
     relative = beyond_images.mean(axis=1) / max(float(evidence.residual.mean()), floor)
     diagonal = (beyond_images / evidence.seeds + floor)[:, :, None] * np.eye(k)
     return _Noise(

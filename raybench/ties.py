@@ -16,7 +16,7 @@ from scipy import special, stats
 from raybench.stats import CONFIDENCE, Estimate, Scores, difference_interval, mean_interval
 from raybench.variance import Prior, binomial_units, joined, learn_prior, variances_over_seeds
 
-EXACTLY_COUNTED = 16
+EXACTLY_COUNTED = 64
 """Up to so many configurations are counted one by one where the largest of their differences is judged."""
 
 
@@ -99,14 +99,14 @@ def _told_apart_from(leader: int, rest: Sequence[int], comparisons: Comparisons)
     differences = {each: comparisons.difference(leader, each) for each in rest}
     apart: set[int] = set()
     counted = 0
-    while counted != (counted := _counted(len(rest) + 1 - len(apart), len(rest) + 1)):
+    while counted != (counted := _counted(len(rest) + 1 - len(apart))):
         apart |= {each for each, known in differences.items() if each not in apart and told_apart(known, counted)}
     return [each for each in rest if each in apart]
 
 
-def _counted(configurations: int, at_most: int) -> int:
-    """Large numbers rounded up to powers of two: each number has a distribution of its own, which is slow."""
-    return min(at_most, configurations if configurations <= EXACTLY_COUNTED else 1 << (configurations - 1).bit_length())
+def _counted(configurations: int) -> int:
+    """At least so many; large numbers are rounded up to powers of two, as each has a distribution of its own."""
+    return configurations if configurations <= EXACTLY_COUNTED else 1 << (configurations - 1).bit_length()
 
 
 def near_best(scores: Sequence[Scores]) -> list[int]:
