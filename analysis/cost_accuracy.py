@@ -42,10 +42,11 @@ def main(
         table["="] = table["cheapest_tied"].map({True: "=", False: ""})
         for (group, unit), rows in table.groupby(["group", "unit"], sort=False):
             paid = usd_text if unit == "USD" else duration_text
-            cost: Formats = {"configuration": "", "cost": paid, "interval": "", "F": "", "=": ""}
-            print_table(f"{group}: {unit} of {charge} for {rows['metric'].iloc[0]}", rows, cost)
+            cost: Formats = {"configuration": "", "cost": paid}
+            title = f"{group}: {unit} of {charge} for {rows['metric'].iloc[0]}"
+            print_table(title, rows, {**cost, "interval": "", "F": "", "=": ""})
             gains: Formats = {"points": "+.2f", "points_low": "+.1f", "points_high": "+.1f", "cost_per_point": paid}
-            print_table("Winners from a budget on", rows[rows["F"] == "F"], {"configuration": "", "cost": paid} | gains)
+            print_table("Winners from a budget on", rows[rows["F"] == "F"], {**cost, **gains})
         left_out = [f"Left out, without a cost or not completed: {len(weighed) - len(table)}."]
         print_lines([LEGEND, STEPS, *(left_out if len(weighed) > len(table) else []), *trials.notes])
         if plotly:

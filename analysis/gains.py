@@ -16,6 +16,14 @@ FORMATS: Formats = {
     "±": ".1f",
     "!": "",
 }
+KEPT = {
+    "fine-tuning": ["model", "weights"],
+    "augmentation": ["model", "weights"],
+    "depth": ["weights", "strategy"],
+    "pretraining": ["model", "strategy"],
+    "more data": ["model", "weights", "strategy"],
+}
+"""What the two of a pair have in common, by what tells them apart."""
 NOTE = "Points: 0.01 of accuracy, with half of the 95 % interval of each pair alone. !: more than chance, counting all."
 SEEDS = "Over seeds that both sides completed; pairs without all their seeds prove nothing."
 
@@ -29,21 +37,17 @@ def main(
         table, means = raybench.pair_gains(trials), raybench.mean_gains(trials)
         if table.empty:
             raise InputError(f"{source}: no two configurations are one known choice apart; compare some that are")
-        others = {"fine-tuning": ["model", "weights"], "augmentation": ["model", "weights"]}
-        others |= {"depth": ["weights", "strategy"], "pretraining": ["model", "strategy"]}
-        kept = others | {"more data": ["model", "weights", "strategy"]}
         table["group"] = labels(table, ["dataset", "train_size"])
         table["points"], table["±"] = 100 * table["difference"], 50 * (table["high"] - table["low"])
         table["!"] = table["told_apart"].fillna(value=False).map({True: "!", False: ""})
         for (kind, group), rows in table.groupby(["kind", "group"], sort=False):
-            named = rows.assign(pair=labels(rows, kept[kind]) + ": " + rows["before"] + " -> " + rows["after"])
+            named = rows.assign(pair=labels(rows, KEPT[str(kind)]) + ": " + rows["before"] + " -> " + rows["after"])
             paid = usd_text if rows["unit"].iloc[0] == "USD" else duration_text
             named["more_cost"] = [("-" if each < 0 else "+") + paid(abs(each)) for each in named["cost_difference"]]
-            of = means[(means["kind"] == kind) & labels(means, ["dataset", "train_size"]).eq(group)]
+            of = means[(means["kind"] == kind) & labels(means, ["dataset", "train_size"]).eq(str(group))]
             average = ", ".join(f"{100 * each:+.1f} points on average" for each in of["difference"])
-            doubt = " and ".join(sorted({*rows["doubt"]}))
-            title = f"{group}, {kind}: {average or 'no average'} (sure of: {doubt})"
-            print_table(title, named, FORMATS | {"more_cost": "", "seeds": ""})
+            title = f"{group}, {kind}: {average or 'no average'} (doubt: {', '.join(sorted({*rows['doubt']}))})"
+            print_table(title, named, {**FORMATS, "more_cost": "", "seeds": ""})
         print_lines([NOTE, SEEDS, *trials.notes])
         if plotly:
             shown = table.assign(pair=labels(table, ["model", "weights", "strategy"]))

@@ -41,7 +41,8 @@ def trial_table(results: pd.DataFrame, alike: Sequence[str]) -> pd.DataFrame:
         All columns of the results, those of `ABSENT` and `NUMBERS`, and `metric`, `accuracy`, `training_usd`,
         `training_seconds` and `place`. Accuracies are of the test split, or of the val split where no trial that is
         measured alike has another. Training costs hold what choosing the learning rate cost; they are NaN where
-        either is unknown. `place` numbers configurations in the order of their names.
+        either is unknown. Seconds are those measured alone where all completed trials alike have them.
+        `place` numbers configurations in the order of their names.
 
     Raises:
         InputError: there is no column `model`, a value is no number where one is needed, or two rows are the same
@@ -63,7 +64,10 @@ def trial_table(results: pd.DataFrame, alike: Sequence[str]) -> pd.DataFrame:
     trials["accuracy"] = trials[TEST].where(has_test, trials[VAL])
     searched = trials["search_seconds"].notna() | trials["search_cost_usd"].notna()
     trials["training_usd"] = trials["standalone_cost_usd"] + trials["search_cost_usd"].where(searched, 0.0)
-    trials["training_seconds"] = trials["train_seconds"] + trials["search_seconds"].where(searched, 0.0)
+    unknown = trials["standalone_seconds"].isna() & trials["status"].eq(Status.COMPLETED)
+    alone = ~unknown.groupby(keys, dropna=False).transform("any") & trials["standalone_seconds"].notna()
+    seconds = trials["standalone_seconds"].where(alone, trials["train_seconds"])
+    trials["training_seconds"] = seconds + trials["search_seconds"].where(searched, 0.0)
     trials["place"] = trials.groupby(CONFIGURATION, dropna=False, sort=True).ngroup()
     twice = trials.duplicated(["place", "seed"])
     if twice.any():

@@ -147,7 +147,8 @@ def value(
     trials = _charged(trials, wanted, count, price_per_hour_usd)
     # The rules for frontier, pick and ties are those of a ranking, which sees what is charged here as its cost. The
     # number of a configuration stands for its strategy: where sizes are compared, names alone would be the same.
-    compared = trials.drop(columns=["search_seconds", "search_cost_usd"]).assign(strategy=trials["place"].map(str))
+    costs = ["standalone_seconds", "search_seconds", "search_cost_usd"]
+    compared = trials.drop(columns=costs).assign(strategy=trials["place"].map(str))
     ranking = rank(
         compared.assign(train_size=None) if across_sizes else compared,
         also=["inference_latency_seconds"],

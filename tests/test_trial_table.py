@@ -38,6 +38,15 @@ def test_a_search_of_unknown_cost_makes_the_cost_unknown() -> None:
     assert rows["training_usd"].isna().to_list() == [False, True]
 
 
+def test_seconds_measured_alone_count_where_all_have_them() -> None:
+    alone = {"train_seconds": 90.0, "standalone_seconds": 30.0}
+    rows = [{"train_size": 1, "seed": 0, **alone}, {"train_size": 1, "seed": 1, **alone}]
+    rows += [{"train_size": 2, "seed": 0, **alone}, {"train_size": 2, "seed": 1, "train_seconds": 80.0}]
+    seconds = trial_table(table(*rows), ["dataset", "train_size"])["training_seconds"]
+    assert seconds.to_list() == [30, 30, 90, 80]
+    assert trial_table(table(*rows), ["dataset"])["training_seconds"].to_list() == [90, 90, 90, 80]
+
+
 def test_only_trials_that_completed_with_an_accuracy_have_scores() -> None:
     rows = table({"seed": 0}, {"seed": 1, "status": "failed"}, {"seed": 2, "test_accuracy": None})
     known = completed(trial_table(rows, ["dataset"]))

@@ -114,6 +114,18 @@ def test_what_choosing_a_learning_rate_cost_is_charged_once() -> None:
     assert value(results)["cost"].to_list() == pytest.approx([300])
 
 
+def test_without_prices_seconds_measured_alone_are_charged() -> None:
+    known = [measured("fast", 0.7, math.nan, 100.0), measured("slow", 0.8, math.nan, 10.0)]
+    results = pd.DataFrame(known).assign(train_seconds=[900.0, 100.0], standalone_seconds=[20.0, 40.0])
+    ranked = rank(results)
+    training = value(results)
+    assert training["cost"].to_list() == [20, 40]
+    assert chosen(training, "on_frontier") == sorted(chosen(ranked, "on_frontier")) == ["fast", "slow"]
+    both = value(results, charge="both", predictions=1000)
+    assert both["cost"].to_list() == [30, 140]
+    assert set(both["unit"]) == {CostUnit.SECONDS}
+
+
 def test_unknown_cost_is_neither_zero_nor_mixed_with_another() -> None:
     results = pd.DataFrame([measured("known", 0.7, 0.01, 100.0), row("unknown", 0.9, train_seconds=50.0)])
     table = value(results)
