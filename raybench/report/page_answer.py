@@ -11,24 +11,26 @@ from raybench.formats import (
     joined,
     money_text,
     percent_text,
+    probability_text,
     safe_text,
+    shortened,
     usd_text,
 )
-from raybench.report.advice import configuration_name, group_name
+from raybench.report.advice import MOST_LETTERS, configuration_name, group_name
 from raybench.report.figures_value import frontier_figure
 from raybench.report.page_classes import weakest_class
 from raybench.report.page_data import one_more_point
 from raybench.report.page_findings import PREDICTIONS, Findings
 from raybench.report.page_material import Material, accuracy_column, groups_of, trials_of
 from raybench.report.page_next import next_step
-from raybench.report.page_parts import Answer, Cell, Column, Mood, Point, Row, Table, cells
+from raybench.report.page_parts import Answer, Mood, Point
+from raybench.report.page_picks import interval_text, picks_table
 from raybench.report.page_trust import trust_points
 from raybench.value import CostUnit
 
 MOST_TIED = 4
 """Configurations named as not to be told apart from the pick; the rest are counted."""
 ANSWER_FIGURE = "figure-frontier"
-MOST_PICKS = 24
 LARGE_SPLIT = 2000
 """Test images from which on a second decimal of a percentage means something."""
 
@@ -37,17 +39,6 @@ def main_group(ranking: pd.DataFrame) -> pd.DataFrame:
     """The largest train_size of the first dataset: what the first screen is about."""
     first = [group for group in groups_of(ranking) if group["dataset"].iloc[0] == ranking["dataset"].iloc[0]]
     return max(first, key=lambda group: -1 if is_missing(group["train_size"].iloc[0]) else group["train_size"].iloc[0])
-
-
-def group_anchor(material: Material, group: pd.DataFrame) -> str:
-    """Where the page holds the ranking of a group."""
-    first = group.iloc[0]
-    places = [
-        place
-        for place, each in enumerate(groups_of(material.ranking))
-        if group_name(each.iloc[0]) == group_name(first) and each.index[0] == group.index[0]
-    ]
-    return f"ranking-{places[0] if places else 0}"
 
 
 def answer(material: Material, findings: Findings) -> Answer:
@@ -62,27 +53,52 @@ def answer(material: Material, findings: Findings) -> Answer:
     question = f"Of {compared} compared on {group_name(group.iloc[0])}:"
     if picks.empty:
         reason = _why_no_pick(group)
-        headline, points = f"No configuration can be advised: {reason}.", _what_is_known(group)
+        headline, detail, points = f"No configuration can be advised: {reason}.", "", _what_is_known(group)
     else:
         pick = picks.iloc[0]
-        headline = f"Use {configuration_name(pick, group)}."
+        headline, detail = f"Use {configuration_name(pick, group)}.", _spelled_out(pick)
         points = [
             _accuracy_point(pick, material),
             _training_cost_point(pick),
             _use_cost_point(pick, material, findings),
             *_weakest_points(pick, material),
             *_tied_points(pick, group),
+            *_chance_points(pick, group),
             *_more_data_points(pick, findings),
         ]
     return Answer(
         question=question,
         headline=headline,
+        detail=detail,
         points=points,
         figure=figure,
         trust=trust_points(material, group),
         next_step=next_step(material, group),
-        others=_picks_table(material, findings),
+        others=picks_table(material, findings),
     )
+
+
+HOW = {
+    "linear-probe": "backbone frozen, head trained",
+    "fine-tune": "all layers trained",
+    "lp-ft": "head first, then all layers at a low learning rate",
+}
+"""What built-in strategies do."""
+
+
+def _spelled_out(row: pd.Series) -> str:
+    """Model, strategy and weights by name, for readers who do not know which is which."""
+    strategy = safe_text(row["strategy"])
+    base, _, augmented = strategy.partition("+")
+    how = [HOW.get(base, ""), "with augmented images" if augmented == "augment" else ""]
+    about = ", ".join(filter(None, how))
+    weights = safe_text(row["weights"])
+    parts = [
+        f"model {shortened(safe_text(row['model']), MOST_LETTERS)}",
+        f"strategy {shortened(strategy, MOST_LETTERS)}" + (f" ({about})" if about else "") if strategy else "",
+        f"starting from {shortened(weights, MOST_LETTERS)} weights" if weights else "",
+    ]
+    return capitalized("; ".join(filter(None, parts))) + "."
 
 
 def digits_for(images: int | None) -> int:
@@ -90,22 +106,11 @@ def digits_for(images: int | None) -> int:
     return 1 if images is None or images < LARGE_SPLIT else 2
 
 
-def interval_text(row: pd.Series, digits: int = 1) -> str:
-    """The ends of the interval of a row's accuracy: `98.3 % to 99.9 %`; nothing where there is none."""
-    low, high = row["test_accuracy_low"], row["test_accuracy_high"]
-    if is_missing(low) or is_missing(high):
-        return ""
-    return _ends(low, high, digits)
-
-
-def _ends(low: float, high: float, digits: int = 1) -> str:
-    return f"{percent_text(low, digits)} to {percent_text(high, digits)}"
-
-
 def _no_answer(reason: str, material: Material) -> Answer:
     return Answer(
         question=material.name,
         headline=f"Nothing can be concluded: {reason}.",
+        detail="",
         points=[],
         figure=None,
         trust=[],
@@ -221,6 +226,17 @@ def _tied_points(pick: pd.Series, group: pd.DataFrame) -> Iterator[Point]:
         yield Point(label=title, text=text, mood=Mood.GOOD)
 
 
+def _chance_points(pick: pd.Series, group: pd.DataFrame) -> list[Point]:
+    """How probably the pick is the best of all, and what is more probably so."""
+    if is_missing(pick["p_best"]):
+        return []
+    text = f"With probability {probability_text(pick['p_best'])}"
+    likeliest = group.sort_values("p_best", ascending=False, kind="stable").iloc[0]
+    if likeliest["p_best"] > pick["p_best"]:
+        text += f"; {configuration_name(likeliest, group)} with {probability_text(likeliest['p_best'])}"
+    return [Point(label="Best of all", text=f"{text}.")]
+
+
 def _listed(rows: pd.DataFrame, group: pd.DataFrame, column: str) -> str:
     shown = rows if len(rows) <= MOST_TIED else rows.iloc[: MOST_TIED - 1]
     names = [
@@ -236,61 +252,3 @@ def _cost_after(row: pd.Series) -> str:
     if not is_missing(row["standalone_cost_usd"]):
         return f", {usd_text(row['standalone_cost_usd'])}"
     return "" if is_missing(row["train_seconds"]) else f", {duration_text(row['train_seconds'])}"
-
-
-def _picks_table(material: Material, findings: Findings) -> Table | None:
-    """The pick of each dataset and train_size, where there is more than one."""
-    groups = groups_of(material.ranking)
-    if len(groups) < 2:  # noqa: PLR2004 - one is the answer itself
-        return None
-    return Table(
-        caption="The pick of each dataset and size",
-        columns=[
-            Column(text="trained on", is_name=True),
-            Column(text="pick", is_name=True),
-            Column(text="accuracy"),
-            Column(text="95 % interval"),
-            Column(text="cost to train"),
-        ],
-        rows=[
-            *(_pick_row(material, group) for group in groups[:MOST_PICKS]),
-            *(_overall_row(row, findings.overall) for _, row in _overall_picks(findings).iterrows()),
-        ],
-        notes=[f"The first {MOST_PICKS} of {len(groups)}."] if len(groups) > MOST_PICKS else [],
-    )
-
-
-def _overall_picks(findings: Findings) -> pd.DataFrame:
-    """The pick over all sizes of each dataset that has several."""
-    overall = findings.overall
-    return overall[overall["pick"].fillna(value=False).astype(bool)]
-
-
-def _overall_row(row: pd.Series, overall: pd.DataFrame) -> Row:
-    text = usd_text if row["unit"] == CostUnit.USD else duration_text
-    images = "" if is_missing(row["train_size"]) else f", {row['train_size']} images"
-    interval = "" if is_missing(row["accuracy_low"]) else _ends(row["accuracy_low"], row["accuracy_high"])
-    return Row(
-        cells=cells(
-            f"{safe_text(row['dataset'])}, best value of all sizes",
-            f"{configuration_name(row, overall)}{images}",
-            percent_text(row["accuracy"]),
-            interval,
-            text(row["cost"]),
-        ),
-        kind="pick",
-    )
-
-
-def _pick_row(material: Material, group: pd.DataFrame) -> Row:
-    place = Cell(text=group_name(group.iloc[0]), link=group_anchor(material, group))
-    picks = group[group["pick"].astype(bool)]
-    if picks.empty:
-        return Row(cells=[place, *cells("none: no configuration completed", "", "", "")])
-    pick = picks.iloc[0]
-    column = accuracy_column(group)
-    cost = usd_text(pick["standalone_cost_usd"])
-    cost = duration_text(pick["train_seconds"]) if is_missing(pick["standalone_cost_usd"]) else cost
-    return Row(
-        cells=[place, *cells(configuration_name(pick, group), percent_text(pick[column]), interval_text(pick), cost)]
-    )

@@ -165,6 +165,8 @@ class Answer:
     """What it is the answer for: dataset and training-set size."""
     headline: str
     """The configuration to use, or why there is none."""
+    detail: str
+    """What the parts of its name are."""
     points: Sequence[Point]
     """Accuracy, costs, weakest class, what cannot be told apart."""
     figure: Figure | None

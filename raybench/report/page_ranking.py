@@ -13,6 +13,7 @@ from raybench.formats import (
     is_missing,
     number_text,
     percent_text,
+    probability_text,
     safe_text,
     usd_text,
 )
@@ -88,7 +89,7 @@ NUMBERS: tuple[tuple[str, str, Callable[[object], str] | None], ...] = (
     ("test_accuracy", "test accuracy", None),
     ("test_accuracy_low", "95 % interval", None),
     ("tie_group", "tie", count_text),
-    ("p_best", "chance to be best", None),
+    ("p_best", "probability of being best", probability_text),
     ("val_accuracy", "val accuracy", None),
     ("test_balanced_accuracy", "balanced", None),
     ("val_loss", "val loss", number_text),

@@ -62,8 +62,15 @@ def _ranking(material: Material) -> Section:
         blocks.insert(0 if is_main else len(blocks), table.placed(f"ranking-{place}", name))
     if len(groups) > MOST_GROUPS:
         blocks.append(Paragraph(text=f"The first {MOST_GROUPS} of {len(groups)} rankings; raybench rank has all."))
-    blocks += [Paragraph(text=text) for text in notes(material.ranking)]
+    blocks += [Paragraph(text=text) for text in _notes(material)]
     return Section(name="ranking", title="Ranking", blocks=blocks)
+
+
+def _notes(material: Material) -> list[str]:
+    """What the rankings cannot conclude."""
+    names = {str(name) for name in material.ranking["dataset"]}
+    known = {name: facts.train_images for name in names if (facts := material.facts_of(name)) is not None}
+    return notes(material.ranking, test_images=material.test_images, train_images=known)
 
 
 def _datasets(ranking: pd.DataFrame) -> list[pd.DataFrame]:

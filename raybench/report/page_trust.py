@@ -153,7 +153,9 @@ def _pretraining(material: Material, group: pd.DataFrame) -> list[Point]:
     if same:
         text = f"{joined([safe_text(name) for name in same])} weights saw this dataset before, which flatters."
         return [Point(label="Pretraining", text=text, mood=Mood.CARE)]
-    listed = joined([f"{safe_text(name)} on {safe_text(data)}" for name, data in saw.items()])
+    listed = joined(
+        [f"{safe_text(name)} weights were trained on {safe_text(data)} before" for name, data in saw.items()]
+    )
     text = f"{capitalized(listed)}. Were your images among those, accuracies would be flattered; this is not checked."
     return [Point(label="Pretraining", text=text)]
 
