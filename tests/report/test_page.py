@@ -306,3 +306,23 @@ def test_thousands_of_configurations_stay_readable(tmp_path: Path) -> None:
     assert "of 3000" in text
     assert written.data.answer.figure is not None
     assert sum(len(trace["x"]) for trace in written.data.answer.figure.plot["data"]) < 3000
+
+
+def tune_trial(folder: Path, kind: str, rng: int, score: str, values: list[float]) -> None:
+    folder.mkdir(parents=True)
+    reports = [{"training_iteration": place, score: value} for place, value in enumerate(values, start=1)]
+    (folder / "result.json").write_text("".join(json.dumps(report) + "\n" for report in reports), encoding="utf-8")
+    (folder / "params.json").write_text(json.dumps({"net": kind, "seed": rng}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("score", ["test_accuracy", "val_loss"])
+def test_results_of_ray_tune_give_a_report(score: str, tmp_path: Path) -> None:
+    for kind, base in (("small", 0.6), ("big", 0.8)):
+        for rng in (0, 1):
+            values = [base - 0.1, base + 0.01 * rng]
+            tune_trial(tmp_path / "theirs" / f"train_{kind}_{rng}", kind, rng, score, values)
+    written = write_report([tmp_path / "theirs"], tmp_path / "r.html", columns=["model=config/net"])
+    reader = read(written.path)
+    assert reader.problems == []
+    assert "big" in texts(reader)
+    assert written.data.answer.headline.startswith("Use big" if score == "test_accuracy" else "No configuration")
