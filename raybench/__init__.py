@@ -10,6 +10,9 @@ The pipeline, one module a noun:
     training/       a Trial                          -> epochs, then its score on the test split
     results.py      rows, epochs, predictions        -> Parquet
     ranking.py      results                          -> ranking, ties, frontier, pick
+    value.py        results                          -> costs, frontier, winners under each budget
+    gains.py        results                          -> what each choice buys, pair by pair
+    curves.py       results at three sizes or more   -> accuracy at others, images that a point more needs
     report/         ranking                          -> tables and sentences
 
 For notebooks:

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from raybench.errors import InputError
+from raybench.formats import safe_text
 from raybench.ranking import ABSENT, HIGHER_IS_BETTER, RANK_COLUMNS
 from raybench.recognize import PLAIN, Columns
 from raybench.results import RESULTS_SCHEMA
@@ -104,7 +105,7 @@ def _renamed(table: pd.DataFrame, columns: Columns, path: Path) -> pd.DataFrame:
     renamed = others.rename(columns={name: key for key, name in columns.names.items()})
     if columns.names:
         renamed.attrs["notes"] = (
-            f"Read so: {', '.join(f'{key} from {name}' for key, name in columns.names.items())}.",
+            f"Read so: {', '.join(f'{key} from {safe_text(name)}' for key, name in columns.names.items())}.",
         )
     return renamed
 

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from raybench.errors import InputError
-from raybench.formats import is_missing
+from raybench.formats import is_missing, safe_text
 from raybench.recognize import GIVEN_ONLY, METRICS, PLAIN, SETTINGS, Columns, recognize
 from raybench.records import Status
 
@@ -94,7 +94,7 @@ def read_tune_results(path: Path, columns: Columns | None = None) -> TuneResults
     known = recognize(list(map(str, settings)), SETTINGS, given)
     metrics = {key: name for key, name in metrics.items() if key not in SETTINGS}
     if not {"test_accuracy", "val_accuracy", "val_loss"} & metrics.keys():
-        there = ", ".join(map(str, reports.columns.drop("trial_id")))
+        there = safe_text(", ".join(map(str, reports.columns.drop("trial_id"))))
         raise InputError(
             f"{path}: no accuracy among what its trials report ({there}); name it: --column val_accuracy=NAME or "
             "--column test_accuracy=NAME"
@@ -102,7 +102,7 @@ def read_tune_results(path: Path, columns: Columns | None = None) -> TuneResults
     epochs, percent = _numbers(reports, metrics, path)
     trials, remarks = _trials(settings, known, folders, path)
     said = [
-        f"{key} from {name}{' (percent)' * (key in percent)}"
+        f"{key} from {safe_text(name)}{' (percent)' * (key in percent)}"
         for key, name in [*metrics.items(), *((key, CONFIG + name) for key, name in known.items())]
     ]
     notes = (
@@ -213,7 +213,8 @@ def _check_given(given: Mapping[str, str], reports: pd.DataFrame, settings: pd.D
         there = settings if key in SETTINGS else reports.drop(columns="trial_id")
         if name not in there:
             raise InputError(
-                f"{path}: --column {key}={name}: there is no such column; there are {', '.join(map(str, there))}"
+                f"{path}: --column {key}={name}: there is no such column; "
+                f"there are {safe_text(', '.join(map(str, there)))}"
             )
 
 
@@ -227,8 +228,8 @@ def _numbers(reports: pd.DataFrame, metrics: Mapping[str, str], path: Path) -> t
     for key in [key for key in metrics if key.endswith("_accuracy")]:
         if (epochs[key] < 0).any() or (epochs[key] > MOST_PERCENT).any():
             raise InputError(
-                f"{path}: {metrics[key]} goes from {epochs[key].min():g} to {epochs[key].max():g}, which is no "
-                f"accuracy; name another: --column {key}=NAME"
+                f"{path}: {safe_text(metrics[key])} goes from {epochs[key].min():g} to {epochs[key].max():g}, which "
+                f"is no accuracy; name another: --column {key}=NAME"
             )
         if epochs[key].max() > 1:
             percent.append(key)

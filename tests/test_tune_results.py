@@ -177,6 +177,13 @@ def test_nan_and_reports_with_other_columns_are_missing_values(tmp_path: Path) -
     assert len(rank(rows)) == 3
 
 
+def test_names_that_would_run_in_a_terminal_are_shown_harmlessly(tmp_path: Path) -> None:
+    write_trial(tmp_path / "a", [{"val_acc\x1b[2J": 0.5}], {"model": "=1+1\x1b[2J", "seed": 1})
+    text = printed(tmp_path)
+    assert "\x1b[2J" not in text
+    assert "val_accuracy from val_acc?[2J" in " ".join(text.split())
+
+
 def test_repeats_of_the_same_settings_count_as_seeds(tmp_path: Path) -> None:
     for name in "abc":
         write_trial(tmp_path / name, [REPORT], {"model": "net", "seed": 7, "lr": 0.1})
