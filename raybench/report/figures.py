@@ -60,6 +60,17 @@ def layout(**changes: Any) -> go.Layout:  # noqa: ANN401 - Plotly's own keys
     return go.Layout(**(plain | changes))
 
 
+LEGEND_BELOW = {
+    "orientation": "h",
+    "x": 0,
+    "y": 0,
+    "yref": "container",
+    "yanchor": "bottom",
+    "tracegroupgap": 0,
+}
+"""A legend below a figure, which makes room for it."""
+
+
 def axis(title: str, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - Plotly's own keys
     """An axis with a title and quiet lines."""
     plain = {

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from raybench.formats import count_text, is_missing, number_text, percent_text
 from raybench.records import Status
 from raybench.report.advice import configuration_name
-from raybench.report.figures import MOST_TICKS, axis, label, layout, plain
+from raybench.report.figures import LEGEND_BELOW, MOST_TICKS, axis, label, layout, plain
 from raybench.report.figures_sizes import LEGEND_ROW, MOST_LINES
 from raybench.report.page_material import Material, trials_of
 from raybench.report.page_parts import Column, Figure, Row, Table, cells
@@ -43,7 +43,7 @@ def history_figure(material: Material, group: pd.DataFrame, *, name: str, title:
         _add_stops(figure, epochs, line)
     most = max(int(epochs["epoch"].max()) for _, epochs in shown)
     steps = {"tick0": 0, "dtick": max(1, round(most / MOST_TICKS))}
-    figure.update_layout(layout(legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}))
+    figure.update_layout(layout(legend=LEGEND_BELOW))
     figure.update_layout(
         xaxis=axis("Epoch", **steps),
         xaxis2=axis("Epoch", **steps),

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from raybench.formats import is_missing, percent_text
 from raybench.report.advice import configuration_name
-from raybench.report.figures import axis, intervals, label, layout, plain, scale
+from raybench.report.figures import LEGEND_BELOW, axis, intervals, label, layout, plain, scale
 from raybench.report.page_material import accuracy_column
 from raybench.report.page_parts import MOST_ROWS, Column, Figure, Row, Table, cells
 from raybench.report.theme import DASHES, SERIES, SYMBOLS, colour
@@ -45,7 +45,7 @@ def size_figure(ranking: pd.DataFrame, predictions: pd.DataFrame, *, name: str, 
                 tickformat=",",
             ),
             yaxis=axis("Test accuracy" if column == "test_accuracy" else "Val accuracy", tickformat=".0%"),
-            legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"},
+            legend=LEGEND_BELOW,
         )
     )
     for number, rows in enumerate(lines[:MOST_LINES]):

@@ -18,6 +18,8 @@
   const draw = (plot) => {
     const figure = coloured(document.getElementById(plot.dataset.figure).textContent);
     figure.layout.font.family = getComputedStyle(document.body).fontFamily;
+    const stacked = narrow.matches && figure.layout.xaxis2;
+    plot.style.height = `${Number(plot.dataset.height) + (stacked ? 240 : 0)}px`;
     if (narrow.matches) {
       figure.layout.font.size = 11;
       figure.layout.annotations = (figure.layout.annotations || []).filter((each) => !each.name);
