@@ -28,14 +28,15 @@ CONFIGURATIONS_IN_A_CONTEST = 16
 
 @pytest.mark.parametrize("seeds", SEEDS)
 def test_95_percent_intervals_cover_between_93_and_97_percent(seeds: int) -> None:
-    for what, share in covered(seeds, (4, 6, 8, 12), 300 * TIMES).items():
+    for what, share in covered(seeds, (8, 12, 16), 200 * TIMES).items():
         assert 0.93 <= share <= 0.97, f"{what}: {share:.3f}"
 
 
 @pytest.mark.parametrize("seeds", SEEDS)
-def test_intervals_of_two_or_three_configurations_never_fall_short(seeds: int) -> None:
-    # They have nobody to learn from: at two seeds, one degree of freedom makes differences too wide (98 to 99 %).
-    for what, share in covered(seeds, (2, 3), 300 * TIMES).items():
+def test_intervals_of_few_configurations_never_fall_short(seeds: int) -> None:
+    # They have few to learn from: at two seeds their differences are too wide (97 to 99 %). A variance of one to five
+    # degrees of freedom that comes out below that of the images is raised to it, and never lowered.
+    for what, share in covered(seeds, (2, 3, 4, 6), 300 * TIMES).items():
         assert share >= 0.93, f"{what}: {share:.3f}"
 
 
