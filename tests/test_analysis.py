@@ -28,6 +28,7 @@ strategies: [linear-probe, linear-probe+augment]
 seeds: [0, 1]
 training: {epochs: 2, batch_size: 40}
 scheduler: none
+resources: {measure: false}
 """
 
 
