@@ -56,7 +56,8 @@ def answer(material: Material, findings: Findings) -> Answer:
         headline, detail, points = f"No configuration can be advised: {reason}.", "", _what_is_known(group)
     else:
         pick = picks.iloc[0]
-        headline, detail = f"Use {configuration_name(pick, group)}.", _spelled_out(pick)
+        doubt = ", but nothing says how sure that is" if is_missing(pick["tie_group"]) else ""
+        headline, detail = f"Use {configuration_name(pick, group)}{doubt}.", _spelled_out(pick)
         points = [
             _accuracy_point(pick, material),
             _training_cost_point(pick),

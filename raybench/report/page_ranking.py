@@ -146,5 +146,5 @@ def _legend(group: pd.DataFrame) -> Iterator[str]:
             "Configurations with a stopped, failed or unfinished seed come last: their accuracy is that of the other "
             "seeds, or a lower bound."
         )
-    if (group["seeds"] == 1).any():
+    if ((group["seeds"] == 1) & group["test_accuracy_low"].notna()).any():
         yield "Of one seed, the interval covers the test images alone."

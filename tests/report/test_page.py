@@ -203,6 +203,7 @@ def test_second_study_shows_its_epochs_and_says_that_nothing_was_tested(tmp_path
     assert isinstance(figure, Figure)
     assert "15 epochs" in figure.text
     assert "validation images" in written.data.answer.points[0].text
+    assert written.data.answer.headline == "Use resnet18 linear-probe, but nothing says how sure that is."
 
 
 def nothing_ended(_trial: Trial) -> Mapping[str, Any] | None:
