@@ -284,16 +284,16 @@ class TrialResult:
     model_bytes: int | None = None
     inference_images_per_second: float | None = None
     inference_latency_seconds: float | None = None
-    retries: int = 0
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    schema_version: int = SCHEMA_VERSION
     standalone_seconds: float | None = None
     """What `train_seconds` would be with nothing else on the device: images over images per second measured alone."""
     device_share: float | None = None
     """Part of the node that the trial would have to itself then: whole GPUs, or its part of the cores."""
     build_seconds: float | None = None
     """Of `wall_seconds`, for what later trials find done: decoded images, and features of frozen backbones."""
+    retries: int = 0
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

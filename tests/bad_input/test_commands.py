@@ -151,10 +151,10 @@ COMMANDS = {
     "table without accuracies": Command(
         arguments=("rank", "table.csv"), make=table("model,size\nresnet8,3\n"), says=("table.csv", "'test_accuracy'")
     ),
-    "accuracy in percent": Command(
+    "accuracy that is none": Command(
         arguments=("rank", "table.csv"),
-        make=table("model,test_accuracy\nresnet8,93.1\n"),
-        says=("table.csv: row 1: test_accuracy is 93.1", "from 0 to 1"),
+        make=table("model,test_accuracy\nresnet8,-0.2\n"),
+        says=("table.csv: row 1: test_accuracy is -0.2", "from 0 to 1"),
     ),
     "empty table": Command(arguments=("rank", "table.csv"), make=table(""), says=("table.csv: cannot be read",)),
     "table of another kind": Command(

@@ -59,7 +59,7 @@ def test_trials_run_on_the_cluster_and_cost_what_its_nodes_cost(run_dir: Path) -
     results = load_results(run_dir)
     assert results["status"].tolist() == [Status.COMPLETED] * 2
     assert results["instance_type"].tolist() == ["small.machine"] * 2
-    expected = results["train_seconds"] * PRICE_PER_SECOND
+    expected = results["standalone_seconds"] * results["device_share"] * PRICE_PER_SECOND
     assert results["standalone_cost_usd"].tolist() == pytest.approx(expected.tolist())
 
 

@@ -24,7 +24,7 @@ ALLOCATION = Allocation(cpu_share=1.0, gpu_fraction=0.0, threads=1)
 HEAD = replace(PHASE, train="head", learning_rate=0.01, epochs=4, patience=4)
 ALL = replace(PHASE, epochs=2, patience=2)
 SECONDS = ("train_seconds", "feature_seconds")
-OF_THE_RUN = ("wall_seconds", "started_at", "finished_at", "peak_memory_bytes")
+OF_THE_RUN = ("wall_seconds", "build_seconds", "started_at", "finished_at", "peak_memory_bytes")
 
 HOLDER = """
 import sys
