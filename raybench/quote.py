@@ -38,7 +38,6 @@ WORKER_SECONDS: Final = 5.0
 """Until a fresh process has imported torch, where nobody measured it."""
 START_SECONDS: Final = 8.0
 """Until Ray runs, where nobody measured it, and until it is gone."""
-QUOTE_VERSION: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +77,6 @@ class Quote:
     lines: tuple[QuoteLine, ...]
     unmeasured: tuple[str, ...] = ()
     """Models whose phases could not be measured: the quote is without their trials."""
-    version: int = QUOTE_VERSION
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,7 +23,6 @@ from raybench.manifest import MANIFEST, chosen_before, rates_before
 from raybench.progress import Progress
 from raybench.records import Facts, Status, Trial
 from raybench.results import finished_trial_ids, remove_trial, write_trial
-from raybench.spending import Books
 from raybench.trials import UNDECIDED, Search, first_row, is_undecided, searches_of, starting_order
 from raybench.tries import FOLDER, choose_rates, configuration_key, failure_texts, is_to_run
 
@@ -78,7 +77,7 @@ def search_rates(
     interrupted = False
     if ids:
         tries = {trial.trial_id: trial for search in waiting for trial in search.tries if trial.trial_id in ids}
-        books = settings.books or Books()
+        books = settings.books
         books.trial_kind = Kind.SEARCH
         interrupted = _run(
             starting_order(list(tries.values())),
@@ -155,7 +154,7 @@ def _run(
             progress(event)
 
         try:
-            with (settings.books or Books()).during(Kind.STARTING):
+            with settings.books.during(Kind.STARTING):
                 session.enter_context(
                     shared_ray(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address)
                 )

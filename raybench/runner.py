@@ -215,7 +215,7 @@ def _conduct(
     quiet: bool,
     retry_failed: bool = False,
 ) -> Run:
-    books = settings.books or Books()
+    books = settings.books
     with ExitStack() as session:
         run = _search_and_train(
             experiment, label, directory, settings, books=books, session=session, quiet=quiet, retry_failed=retry_failed

@@ -81,16 +81,6 @@ class Books:
         since = self._started if from_start else self._clock()
         self._machines.setdefault(machine.node, _Machine(machine=machine, since=since))
 
-    def price(self, usd_per_hour: Mapping[str, float]) -> None:
-        """Say what machines cost, by instance type."""
-        for each in self._machines.values():
-            machine = each.machine
-            each.machine = Machine(
-                node=machine.node,
-                instance_type=machine.instance_type,
-                usd_per_hour=usd_per_hour.get(machine.instance_type or ""),
-            )
-
     def started(self) -> None:
         """Count the time since the session began as spent on starting."""
         self._book(Kind.STARTING, self._started)

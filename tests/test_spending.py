@@ -127,7 +127,13 @@ def test_a_driver_that_is_killed_leaves_what_was_spent_until_the_last_entry(
 def test_a_full_disk_ends_no_run(clock: Clock, tmp_path: Path) -> None:
     books = Books(clock=clock)
     books.add_machine(HERE)
-    books.open(tmp_path / "absent")
+    run_dir = tmp_path / "absent"
+    with books.during(Kind.PREFLIGHT):
+        clock.now += 5
+    books.open(run_dir)
+    run_dir.mkdir()
+    books.write()
+    assert spent(run_dir)["preflight"] == pytest.approx(5), "what could not be written waits"
 
 
 def test_a_second_machine_counts_from_when_it_is_seen(books: Books, clock: Clock, tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from rich.text import Text
 from raybench.cache import Entry, State
 from raybench.eviction import Cleared
 from raybench.formats import MISSING, safe_text
+from raybench.report.plain_table import plain_table
 
 STYLES = {State.PARTIAL: "yellow", State.IN_USE: "green"}
 
 
 def cache_table(entries: Sequence[Entry]) -> Table:
     """Return one line an entry: what it is, its size on disk, when it was used last, and whether it is in use."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table = plain_table()
     table.add_column("kind", no_wrap=True)
     table.add_column("what", overflow="fold")
     table.add_column("size", justify="right", no_wrap=True)

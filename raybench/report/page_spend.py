@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 
-from raybench.formats import duration_text, safe_text, usd_text
+from raybench.formats import SECONDS_PER_MINUTE, duration_text, safe_text, usd_text
 from raybench.ledger import load, summary
 from raybench.quote import kept
 from raybench.report.page_material import Material
 from raybench.report.page_parts import Block, Column, Paragraph, Row, Table, cells
 from raybench.report.spend_views import ledger_sentences
-
-SECONDS_PER_MINUTE = 60
 
 
 def spend_blocks(material: Material) -> Iterator[Block]:

@@ -6,11 +6,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from raybench.formats import MISSING, duration_text, safe_text, usd_text
+from raybench.formats import MISSING, SECONDS_PER_MINUTE, duration_text, safe_text, usd_text
 from raybench.ledger import Line, Summary
 from raybench.quote import Quote, Range
+from raybench.report.plain_table import plain_table
 
-SECONDS_PER_MINUTE = 60
 FEW = 10
 """Images a second, below which a decimal matters."""
 SMALLEST_SHARE = 0.0005
@@ -106,7 +106,7 @@ def _percent(share: float) -> str:
 
 
 def _table(*names: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table = plain_table()
     for name in names:
         table.add_column(name, overflow="fold")
     return table

@@ -16,6 +16,7 @@ from rich.text import Text
 from raybench.formats import MISSING, accuracy_text, clock_text, count_text, is_missing, joined, safe_text
 from raybench.records import DatasetFacts, Facts, ResourceRequest, Status, WeightsFacts
 from raybench.report.long_table import Heading, LongTable, Row
+from raybench.report.plain_table import plain_table
 from raybench.report.search_views import search_plan_text
 from raybench.trials import weights_label
 
@@ -46,7 +47,7 @@ STATUS_STYLES: Final[dict[str, str]] = {
 
 def models_table(rows: Sequence["ModelRow"], *, measured: bool) -> RenderableType:
     """Return depth, parameters, size and, where `measured`, speed of models, one a line."""
-    table = _table()
+    table = plain_table()
     table.add_column("model", overflow="fold")
     for name in ("px", "depth", "parameters", "size MB"):
         table.add_column(name, justify="right")
@@ -106,7 +107,7 @@ def trials_table(results: pd.DataFrame) -> RenderableType:
 
 def predictions_table(predictions: Sequence["Prediction"]) -> RenderableType:
     """Return the class of each image with its probability, and the classes that come next."""
-    table = _table()
+    table = plain_table()
     table.add_column("image", overflow="fold")
     table.add_column("class", overflow="fold")
     table.add_column("probability", justify="right")
@@ -120,10 +121,6 @@ def predictions_table(predictions: Sequence["Prediction"]) -> RenderableType:
             Text(", ".join(others)),
         )
     return table
-
-
-def _table() -> Table:
-    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
 
 
 def _labels() -> Table:

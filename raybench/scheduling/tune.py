@@ -78,8 +78,8 @@ class Settings:
     `raybench.scheduling.meters.Bench`."""
     earlier: Choices = field(default_factory=Choices)
     """What an earlier run on this run directory chose, which holds."""
-    books: Books | None = None
-    """Where the time of machines is entered; None: nowhere."""
+    books: Books = field(default_factory=Books)
+    """Where the time of machines is entered; these are nobody's."""
     log_to: tuple[str, ...] = ()
     """What else epochs and scores go to: of `raybench.scheduling.loggers.PACKAGES`."""
     experiment: str = ""
@@ -158,8 +158,7 @@ def run_trials(
     except KeyboardInterrupt:
         interruption.requested = True
     finally:
-        if settings.books is not None:
-            settings.books.ended()
+        settings.books.ended()
     announcer.find_rows()
     statuses = {trial.trial_id: announcer.statuses.get(trial.trial_id, Status.UNFINISHED) for trial in trials}
     return Outcome(
@@ -180,7 +179,7 @@ def _run(
     problems: Problems,
 ) -> None:
     """Start Ray and hand the trials to it until each has a row."""
-    books = settings.books or Books()
+    books = settings.books
     log = DecisionLog(run_dir / LOG_NAME)
     decisions = [] if settings.asha is None else log.read()
     with quiet_ray(), ExitStack() as session:

@@ -33,10 +33,8 @@ ROUNDS = 3
 LONGEST_SECONDS = 2.0
 """On a CPU batches are halved until they are expected to take less than this."""
 MOST_BATCHES = 64
-SMALLEST_BATCH = 2
-"""BatchNorm has no variance over a single image."""
 PASSES_PER_STEP = 3
-"""A training step takes about this many forward passes."""
+"""A training step takes about this many forward passes: one forward, two backward."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +85,7 @@ class Alone:
         Images are noise that lies in memory, normalised; the scores of a single one are waited for.
         """
         latency = _least(lambda: self._predict(1), ROUNDS)
-        count = self._affordable(evaluation_batch(self._device, self._side), latency)
+        count = affordable(evaluation_batch(self._device, self._side), latency)
         seconds = _least(lambda: self._predict(count), ROUNDS)
         return Inference(images_per_second=count / min(seconds, count * latency), latency_seconds=latency)
 
@@ -130,13 +128,13 @@ class Alone:
         """Return the seconds of a val image; it depends on whether its features are known, and on nothing else."""
         count = batch_size(self._device)
         if features is None:
-            count = self._affordable(evaluation_batch(self._device, self._side), seconds_per_image)
+            count = affordable(evaluation_batch(self._device, self._side), seconds_per_image)
         task = self._task("none", train=self.batch_size, val=count)
         return _least(PhaseRun(self.network, phase, task, features).validate, ROUNDS) / count
 
     def _features(self, backbone: Backbone) -> float:
         one = _least(lambda: self._feed(backbone, 1), 1)
-        count = self._affordable(batch_size(self._device), one)
+        count = affordable(batch_size(self._device), one)
         return _least(lambda: self._feed(backbone, count), ROUNDS) / count
 
     def _feed(self, backbone: Backbone, count: int) -> None:
@@ -152,12 +150,6 @@ class Alone:
         with torch.inference_mode(), torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bfloat16):
             scores: Tensor = module(images)
             scores.float().cpu()
-
-    def _affordable(self, count: int, seconds_per_image: float) -> int:
-        """Return so many images, halved until they should not take too long."""
-        while count > 1 and count * seconds_per_image > LONGEST_SECONDS:
-            count //= 2
-        return count
 
     def _preparation(self, policy: str) -> Preparation:
         return Preparation(
@@ -189,6 +181,13 @@ class Alone:
             names=tuple(map(str, range(count))),
             base=None if larger is None else _pixels(count, larger),
         )
+
+
+def affordable(count: int, seconds_per_image: float, longest_seconds: float = LONGEST_SECONDS) -> int:
+    """Return so many images, halved until they are expected to take no longer."""
+    while count > 1 and count * seconds_per_image > longest_seconds:
+        count //= 2
+    return count
 
 
 def _pixels(count: int, side: int) -> np.ndarray:

@@ -16,10 +16,11 @@ from torch.utils import benchmark
 
 from raybench.errors import InputError
 from raybench.records import ModelSpec
+from raybench.training.alone import PASSES_PER_STEP, affordable
 from raybench.training.architectures import usual_image_size
 from raybench.training.loop import usual_tuning
 from raybench.training.models import ModelFacts, build_network, build_skeleton, model_facts
-from raybench.training.tuning import PASSES_PER_STEP, SMALLEST_BATCH, training_step
+from raybench.training.tuning import SMALLEST_BATCH, training_step
 
 IMAGENET_CLASSES: Final = 1000
 
@@ -135,8 +136,8 @@ def measure(
         inference = bench.throughput(bench.prediction, bench.affordable(batch_size, latency), smallest=1)
         training = _Throughput(images_per_second=None, batch_size=SMALLEST_BATCH)
         if _fits_in_memory(module, device):
-            affordable = max(bench.affordable(batch_size, PASSES_PER_STEP * latency), SMALLEST_BATCH)
-            training = bench.throughput(bench.training_step, affordable, smallest=SMALLEST_BATCH)
+            largest = max(bench.affordable(batch_size, PASSES_PER_STEP * latency), SMALLEST_BATCH)
+            training = bench.throughput(bench.training_step, largest, smallest=SMALLEST_BATCH)
     return Speed(
         training_images_per_second=training.images_per_second,
         inference_images_per_second=inference.images_per_second,
@@ -200,9 +201,7 @@ class _Bench:
 
     def affordable(self, batch_size: int, seconds_per_image: float) -> int:
         """Return the batch size, halved until a call should not take too long."""
-        while batch_size > 1 and batch_size * seconds_per_image > LONGEST_CALL * self.seconds:
-            batch_size //= 2
-        return batch_size
+        return affordable(batch_size, seconds_per_image, LONGEST_CALL * self.seconds)
 
     def throughput(self, make_call: _MakeCall, batch_size: int, *, smallest: int) -> _Throughput:
         """Measure images per second, with a smaller batch where the GPU's memory runs out."""

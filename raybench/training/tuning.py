@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from raybench.choices import Solo, Step
 from raybench.records import Allocation, Trial, Tuning
-from raybench.training.alone import Alone
+from raybench.training.alone import PASSES_PER_STEP, Alone
 from raybench.training.batches import evaluation_batch
 from raybench.training.loop import usual_tuning
 from raybench.training.memory import PeakMemory
@@ -48,8 +48,6 @@ LEAST_ROUNDS, MOST_ROUNDS = 2, 9
 LEAST_STEPS = 2
 SMALLEST_BATCH = 2
 """BatchNorm has no variance over a single image."""
-PASSES_PER_STEP = 3
-"""A training step takes about this many forward passes: one forward, two backward."""
 COPIES_TO_COMPARE = 2
 """Parameters and gradients."""
 COPIES_TO_TRAIN = 4
