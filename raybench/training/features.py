@@ -26,6 +26,7 @@ from raybench.training.feature_cache import FeatureCache, FeatureEntry, identify
 from raybench.training.feature_rows import MemoryRows, Positions
 from raybench.training.freezing import Backbone, split_at_head
 from raybench.training.network import Network
+from raybench.training.pixels import to_device
 
 BATCH: Final = {"cpu": 64, "cuda": 256}
 """Images of every batch, by type of device. On CPUs more bring little, and waste more of a trial's last batch."""
@@ -56,7 +57,7 @@ class FeatureSource:
         if self.positions is not None:
             places = self.positions[places]
         chosen = self.rows.index_select(0, places.to(self.rows.device))
-        return chosen if chosen.device == self.device else chosen.pin_memory().to(self.device, non_blocking=True)
+        return chosen if chosen.device.type == self.device.type else to_device(chosen, self.device)
 
     def all(self) -> Tensor:
         """Return the features at all places, in order, on the device."""
