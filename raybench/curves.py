@@ -40,7 +40,7 @@ class NoCurve:
     """A configuration whose accuracy at other sizes cannot be predicted."""
 
     reason: str
-    """Half a sentence: `2 train_sizes have an accuracy, and a curve needs 3`."""
+    """Half a sentence: `2 training-set sizes have an accuracy, and a curve needs 3`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -199,7 +199,7 @@ def _fit_configuration(configuration: dict[str, object], points: pd.DataFrame) -
 def _reason_against(sizes: np.ndarray, accuracies: np.ndarray, variances: np.ndarray) -> str:
     """Why there can be no curve; nothing where there can."""
     if len(sizes) < FEWEST_SIZES:
-        have = "1 train_size has" if len(sizes) == 1 else f"{len(sizes) or 'no'} train_sizes have"
+        have = "1 training-set size has" if len(sizes) == 1 else f"{len(sizes) or 'no'} training-set sizes have"
         return f"{have} an accuracy, and a curve needs {FEWEST_SIZES}"
     best = int(accuracies.argmax())
     fall = float(accuracies[best] - accuracies[-1])

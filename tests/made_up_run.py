@@ -119,6 +119,7 @@ class MadeUp:
             instance_type="local",
             node="here",
             standalone_seconds=seconds,
+            device_share=1.0,
             standalone_cost_usd=cost,
             parameters=75_290,
             model_bytes=305_000,

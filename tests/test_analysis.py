@@ -109,7 +109,11 @@ def test_script_says_what_it_answers_and_is_short(script: str) -> None:
     ("script", "source", "says"),
     [
         ("cost_accuracy", SECOND_STUDY, "no complete configuration has a cost of training"),
-        ("how_much_data", SECOND_STUDY, "no curve can be fitted: no train_sizes have an accuracy, and a curve needs 3"),
+        (
+            "how_much_data",
+            SECOND_STUDY,
+            "no curve can be fitted: no training-set sizes have an accuracy, and a curve needs 3",
+        ),
         ("learning_curves", FIRST_STUDY, "holds no epochs"),
         ("gains", ROOT / "nothing.csv", "there is no such file"),
     ],

@@ -74,9 +74,9 @@ def test_points_out_of_reach_are_called_so() -> None:
 @pytest.mark.parametrize(
     ("sizes", "reason"),
     [
-        ([300, 600], "2 train_sizes have an accuracy, and a curve needs 3"),
-        ([300], "1 train_size has an accuracy, and a curve needs 3"),
-        ([], "no train_sizes have an accuracy, and a curve needs 3"),
+        ([300, 600], "2 training-set sizes have an accuracy, and a curve needs 3"),
+        ([300], "1 training-set size has an accuracy, and a curve needs 3"),
+        ([], "no training-set sizes have an accuracy, and a curve needs 3"),
     ],
 )
 def test_fewer_than_three_sizes_are_refused_with_the_reason(sizes: list[int], reason: str) -> None:

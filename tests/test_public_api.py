@@ -201,7 +201,7 @@ def test_questions_of_value_take_what_rank_takes(run_dir: Path) -> None:
     assert (gain["kind"], gain["before"], gain["after"]) == ("depth", "resnet8", "resnet20")
     assert raybench.mean_gains(run_dir)["difference"].to_list() == pytest.approx([gain["difference"]])
     for answers in (raybench.predict_sizes(run_dir)["reason"], raybench.more_images(str(run_dir))["answer"]):
-        assert answers.str.contains("1 train_size has an accuracy, and a curve needs 3").all()
+        assert answers.str.contains("1 training-set size has an accuracy, and a curve needs 3").all()
     own = pd.DataFrame({"net": ["resnet8", "resnet20"], "test_accuracy": [0.8, 0.9]})
     named = {"model": "net"}
     assert raybench.pair_gains(own, test_images=1000, columns=named)["told_apart"].to_list() == [True]

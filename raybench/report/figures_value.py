@@ -1,5 +1,6 @@
 """Cost against accuracy: the ranking of one dataset and train_size in, a figure with its frontier out."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,8 +35,8 @@ class _Role:
 ROLES = {
     "incomplete": _Role(said="a seed is not completed", shade="c7", symbol="circle-open", size=8),
     "other": _Role(said="other configurations", shade="c7", symbol="circle", size=8),
-    "apart": _Role(said="told apart from the pick", shade="c7", symbol="circle", size=8),
-    "tied": _Role(said="not told apart from the pick", shade="c0", symbol="circle", size=9),
+    "apart": _Role(said="clearly different from the pick", shade="c7", symbol="circle", size=8),
+    "tied": _Role(said="no clear difference from the pick", shade="c0", symbol="circle", size=9),
     "pick": _Role(said="the pick", shade="c1", symbol="star", size=15),
 }
 """In the order of drawing."""
@@ -85,7 +86,7 @@ def frontier_figure(ranking: pd.DataFrame, *, name: str, title: str) -> Figure |
         title=title,
         text=_sentence(costs),
         plot=plain(_drawn(costs)),
-        height=420,
+        height=400,
         table=_table(costs),
     )
 
@@ -129,7 +130,7 @@ def _drawn(costs: _Costs) -> go.Figure:
         layout=layout(
             xaxis=axis(f"{costs.what} (log scale)" if kind == "log" else costs.what, type=kind, **marks),
             yaxis=axis(costs.metric, tickformat=".0%"),
-            annotations=_names(costs, kind),
+            annotations=_names(costs, kind, with_intervals=len(rows) <= MOST_WITH_INTERVALS),
         )
     )
     figure.add_trace(
@@ -166,8 +167,8 @@ def _points(own: pd.DataFrame, role: _Role, costs: _Costs, *, with_intervals: bo
     )
 
 
-def _names(costs: _Costs, kind: str) -> list[dict[str, object]]:
-    """Names of the pick and of the frontier, left out where they would stand on one another."""
+def _names(costs: _Costs, kind: str, *, with_intervals: bool) -> list[dict[str, object]]:
+    """Names of the pick, above its interval, and of the frontier, below, left out where they would overlap."""
     rows = costs.rows
     x = np.log10(rows["cost"]) if kind == "log" else rows["cost"]
     least = float(x.min()) if kind == "log" else 0.0  # where the axis begins
@@ -181,21 +182,27 @@ def _names(costs: _Costs, kind: str) -> list[dict[str, object]]:
             for other in shown
         ):
             shown.append(row)
-    middle = least + width / 2
-    return [
-        {
-            "name": "name",
-            "x": float(row["x"]),
-            "y": float(row["accuracy"]),
-            "text": label(row["called"]),
-            "showarrow": False,
-            "xanchor": "left" if row["x"] < middle else "right",
-            "xshift": 10 if row["x"] < middle else -10,
-            "yshift": -14,
-            "font": {"size": 12, "color": colour("ink")},
-        }
-        for row in shown
-    ]
+    return [_name(row, (row["x"] - least) / width, with_intervals=with_intervals) for row in shown]
+
+
+def _name(row: pd.Series, place: float, *, with_intervals: bool) -> dict[str, object]:
+    """The name of a point that lies so far to the right, from 0 to 1: the frontier's line runs beside and above it."""
+    above = bool(row["pick"])
+    above = bool(row["pick"])
+    end = row["test_accuracy_high"] if above and with_intervals else math.nan
+    is_left = place < (NAME_WIDTH / 2 if above else 1 / 2)
+    is_right = place > 1 - NAME_WIDTH / 2 if above else not is_left
+    return {
+        "name": "name",
+        "x": float(row["x"]),
+        "y": float(row["accuracy"] if is_missing(end) else end),
+        "text": label(row["called"]),
+        "showarrow": False,
+        "xanchor": "left" if is_left else "right" if is_right else "center",
+        "xshift": 0 if above else 10 if is_left else -10,
+        "yshift": -14 if not above else 18 if is_missing(end) else 9,
+        "font": {"size": 12, "color": colour("ink")},
+    }
 
 
 def _sentence(costs: _Costs) -> str:

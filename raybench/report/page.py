@@ -17,6 +17,7 @@ from raybench.atomic import replacing
 from raybench.errors import InputError
 from raybench.foreign import Kind
 from raybench.formats import safe_text
+from raybench.ranking import GROUP
 from raybench.report.compare import Comparison
 from raybench.report.compare_views import comparison_sections, names
 from raybench.report.page_answer import answer
@@ -143,7 +144,12 @@ def _safe_json(value: object) -> Markup:
 
 def _subtitle(material: Material) -> str:
     trials = len(material.results)
-    configurations = len(material.ranking)
-    what = f"{configurations} configuration{'s' * (configurations != 1)}, {trials} trial{'s' * (trials != 1)}"
+    groups = material.ranking.groupby(GROUP, dropna=False).size()
+    configurations = int(groups.max()) if len(groups) else 0
+    what = f"{configurations} configuration{'s' * (configurations != 1)}"
+    datasets = material.ranking["dataset"].nunique(dropna=False)
+    what += f" on {datasets} datasets" if datasets > 1 else ""
+    what += f" at {len(groups)} training-set sizes" if len(groups) > datasets else ""
+    what += f", {trials} trial{'s' * (trials != 1)}"
     made = ", ".join(run.created_at[:10] for run in material.runs)
     return f"{what}, run of {made}" if made else what

@@ -1,6 +1,6 @@
 """The first screen: which configuration to use, what it costs, how sure that is, and what cannot be told apart."""
 
-from collections.abc import Iterator
+import math
 
 import pandas as pd
 
@@ -11,7 +11,6 @@ from raybench.formats import (
     joined,
     money_text,
     percent_text,
-    probability_text,
     safe_text,
     shortened,
     usd_text,
@@ -20,6 +19,7 @@ from raybench.report.advice import MOST_LETTERS, configuration_name, group_name
 from raybench.report.figures_value import frontier_figure
 from raybench.report.page_classes import weakest_class
 from raybench.report.page_data import one_more_point
+from raybench.report.page_doubt import rival_points, verdict
 from raybench.report.page_findings import PREDICTIONS, Findings
 from raybench.report.page_material import Material, accuracy_column, groups_of, trials_of
 from raybench.report.page_next import next_step
@@ -28,11 +28,11 @@ from raybench.report.page_picks import interval_text, picks_table
 from raybench.report.page_trust import trust_points
 from raybench.value import CostUnit
 
-MOST_TIED = 4
-"""Configurations named as not to be told apart from the pick; the rest are counted."""
 ANSWER_FIGURE = "figure-frontier"
 LARGE_SPLIT = 2000
 """Test images from which on a second decimal of a percentage means something."""
+WIDE_INTERVAL = 0.01
+"""Beside an interval wider than this, it does not."""
 
 
 def main_group(ranking: pd.DataFrame) -> pd.DataFrame:
@@ -53,23 +53,24 @@ def answer(material: Material, findings: Findings) -> Answer:
     question = f"Of {compared} compared on {group_name(group.iloc[0])}:"
     if picks.empty:
         reason = _why_no_pick(group)
-        headline, detail, points = f"No configuration can be advised: {reason}.", "", _what_is_known(group)
+        headline, sure, detail, points = f"No configuration can be advised: {reason}.", None, "", _what_is_known(group)
     else:
         pick = picks.iloc[0]
         doubt = ", but nothing says how sure that is" if is_missing(pick["tie_group"]) else ""
         headline, detail = f"Use {configuration_name(pick, group)}{doubt}.", _spelled_out(pick)
+        sure = verdict(pick, group)
         points = [
             _accuracy_point(pick, material),
-            _training_cost_point(pick),
+            _training_cost_point(pick, material),
             _use_cost_point(pick, material, findings),
             *_weakest_points(pick, material),
-            *_tied_points(pick, group),
-            *_chance_points(pick, group),
-            *_more_data_points(pick, findings),
+            *rival_points(pick, group),
+            *_more_data_points(pick, ranking, findings),
         ]
     return Answer(
         question=question,
         headline=headline,
+        verdict=sure,
         detail=detail,
         points=points,
         figure=figure,
@@ -85,6 +86,8 @@ HOW = {
     "lp-ft": "head first, then all layers at a low learning rate",
 }
 """What built-in strategies do."""
+NOT_PRETRAINED = {"random": ", so nothing was pretrained"}
+"""What built-in weights are not."""
 
 
 def _spelled_out(row: pd.Series) -> str:
@@ -97,7 +100,9 @@ def _spelled_out(row: pd.Series) -> str:
     parts = [
         f"model {shortened(safe_text(row['model']), MOST_LETTERS)}",
         f"strategy {shortened(strategy, MOST_LETTERS)}" + (f" ({about})" if about else "") if strategy else "",
-        f"starting from {shortened(weights, MOST_LETTERS)} weights" if weights else "",
+        f"starting from {shortened(weights, MOST_LETTERS)} weights" + NOT_PRETRAINED.get(weights, "")
+        if weights
+        else "",
     ]
     return capitalized("; ".join(filter(None, parts))) + "."
 
@@ -107,10 +112,19 @@ def digits_for(images: int | None) -> int:
     return 1 if images is None or images < LARGE_SPLIT else 2
 
 
+def _digits_of(pick: pd.Series, images: int | None) -> int:
+    """Decimals of a percentage that mean something beside so wide an interval."""
+    if is_missing(pick["test_accuracy_low"]):
+        return digits_for(images)
+    is_wide = pick["test_accuracy_high"] - pick["test_accuracy_low"] > WIDE_INTERVAL
+    return 1 if is_wide else digits_for(images)
+
+
 def _no_answer(reason: str, material: Material) -> Answer:
     return Answer(
         question=material.name,
         headline=f"Nothing can be concluded: {reason}.",
+        verdict=None,
         detail="",
         points=[],
         figure=None,
@@ -139,7 +153,7 @@ def _what_is_known(group: pd.DataFrame) -> list[Point]:
 
 def _accuracy_point(pick: pd.Series, material: Material) -> Point:
     images = material.test_images.get(str(pick["dataset"]))
-    digits = digits_for(images)
+    digits = _digits_of(pick, images)
     if is_missing(pick["test_accuracy"]):
         text = f"{percent_text(pick['val_accuracy'], digits)} of validation images right. No test images were scored."
         return Point(label="Accuracy", text=text, mood=Mood.CARE)
@@ -151,13 +165,13 @@ def _accuracy_point(pick: pd.Series, material: Material) -> Point:
     if pick["seeds"] == 1:
         covers = f"covers {images} test images, not what another seed would give" if images else "covers test images"
         return Point(label="Accuracy", text=f"{text}; 95 % interval {interval}, which {covers}.", mood=Mood.CARE)
-    over = f"{seeds} and {images} test images" if images else f"{seeds}; the number of test images is unknown"
-    return Point(label="Accuracy", text=f"{text}; 95 % interval {interval} ({over}).")
+    over = f"{seeds}, {images} test images" if images else f"{seeds}; the number of test images is unknown"
+    return Point(label="Accuracy", text=f"{text} on average; 95 % interval {interval} ({over}).")
 
 
-def _training_cost_point(row: pd.Series) -> Point:
-    time = "" if is_missing(row["train_seconds"]) else f"{duration_text(row['train_seconds'])} of training"
+def _training_cost_point(row: pd.Series, material: Material) -> Point:
     usd = row["standalone_cost_usd"]
+    time = _training_time(row, material)
     if is_missing(usd) and not time:
         return Point(label="Cost to train", text="Unknown: neither times nor prices are known.", mood=Mood.CARE)
     if is_missing(usd):
@@ -165,8 +179,36 @@ def _training_cost_point(row: pd.Series) -> Point:
         return Point(label="Cost to train", text=capitalized(text), mood=Mood.CARE)
     search = row.get("search_cost_usd")
     with_search = "" if is_missing(search) else f", {money_text(search)} of it for choosing its learning rate"
-    text = f"{money_text(usd)}{with_search}" + (f"; {time}." if time else ".")
+    text = f"{money_text(usd)}{with_search}" + (f": {time}." if time else ".")
     return Point(label="Cost to train", text=capitalized(text))
+
+
+def _training_time(row: pd.Series, material: Material) -> str:
+    """`2.8 s on its own, on NVIDIA A10G at $1.01 an hour`: what the cost is made of, as far as it is known."""
+    own = trials_of(material.results, row)
+    alone = _mean_of(own, "standalone_seconds")
+    seconds = row["train_seconds"] if is_missing(alone) else alone
+    if is_missing(seconds):
+        return ""
+    how = " of training" if is_missing(alone) else " of training on its own"
+    return f"{duration_text(seconds)}{how}{_where(own)}"
+
+
+def _where(own: pd.DataFrame) -> str:
+    """On which device trials ran, and at what price; nothing where they differ or say nothing."""
+    names = {safe_text(name) for name in own["accelerator"].dropna()} if "accelerator" in own else set()
+    place = {"cpu": "CPU"}.get(name := names.pop(), name) if len(names) == 1 else ""
+    hours = [_mean_of(own, name) for name in ("standalone_seconds", "device_share", "standalone_cost_usd")]
+    if any(is_missing(value) or value == 0 for value in hours):
+        return f", on {place}" if place else ""
+    seconds, share, usd = hours
+    part = "" if share >= 1 else f" for {percent_text(share, 0)} of a machine"
+    price = f"{usd_text(3600 * usd / seconds)} an hour{part}"
+    return f", on {place} at {price}" if place else f", at {price}"
+
+
+def _mean_of(own: pd.DataFrame, column: str) -> float:
+    return float(own[column].astype(float).mean()) if column in own else math.nan
 
 
 def _use_cost_point(row: pd.Series, material: Material, findings: Findings) -> Point:
@@ -186,14 +228,20 @@ def _use_cost_point(row: pd.Series, material: Material, findings: Findings) -> P
     return Point(label="Cost to use", text=f"Not measured; raybench models {safe_text(row['model'])} --measure does.")
 
 
-def _more_data_points(pick: pd.Series, findings: Findings) -> list[Point]:
-    """What more images would bring, where several sizes were run."""
-    found = trials_of(findings.more_images, pick, ("dataset", "model", "weights", "strategy"))
+def _more_data_points(pick: pd.Series, ranking: pd.DataFrame, findings: Findings) -> list[Point]:
+    """What more images brought, or would bring."""
+    keys = ("dataset", "model", "weights", "strategy")
+    found = trials_of(findings.more_images, pick, keys)
     if found.empty:
         return []
     text = one_more_point(found.iloc[0])
-    known = not is_missing(found["reachable"].iloc[0])
-    return [Point(label="One more point" if known else "More data", text=text)]
+    if not is_missing(found["reachable"].iloc[0]):
+        return [Point(label="One more point", text=text)]
+    sizes = trials_of(ranking, pick, keys).sort_values("train_size")
+    column = accuracy_column(sizes)
+    sizes = sizes[sizes[column].notna() & sizes["train_size"].notna()]
+    seen = joined([f"{percent_text(each[column])} with {each['train_size']}" for _, each in sizes.iterrows()])
+    return [Point(label="More data", text=f"{capitalized(seen)} images. {text}" if len(sizes) > 1 else text)]
 
 
 def _weakest_points(row: pd.Series, material: Material) -> list[Point]:
@@ -202,54 +250,3 @@ def _weakest_points(row: pd.Series, material: Material) -> list[Point]:
         return []
     text = f"“{weakest.name}”: {percent_text(weakest.recall)} of its test images are recognised."
     return [Point(label="Weakest class", text=text)]
-
-
-def _tied_points(pick: pd.Series, group: pd.DataFrame) -> Iterator[Point]:
-    """What is better by more than chance, and what cannot be told apart from the pick."""
-    title = "Not told apart"
-    if is_missing(pick["tie_group"]):
-        text = "Unknown: nothing says how far chance moves these accuracies."
-        yield Point(label=title, text=text, mood=Mood.CARE)
-        return
-    column = accuracy_column(group)
-    same = group[(group["tie_group"] == pick["tie_group"]).fillna(value=False) & (group.index != pick.name)]
-    better = group[(group["tie_group"] < pick["tie_group"]).fillna(value=False)]
-    if len(better):
-        text = f"{_listed(better, group, column)}: by more than chance explains, but dearer or worse on val."
-        yield Point(label="More accurate", text=text, mood=Mood.CARE)
-    if len(same):
-        yield Point(label=title, text=f"{_listed(same, group, column)}.")
-    elif len(group) == 1:
-        text = "It is the only configuration, so it was compared with none."
-        yield Point(label=title, text=text, mood=Mood.CARE)
-    elif better.empty:
-        text = "It stands apart from all others that completed."
-        yield Point(label=title, text=text, mood=Mood.GOOD)
-
-
-def _chance_points(pick: pd.Series, group: pd.DataFrame) -> list[Point]:
-    """How probably the pick is the best of all, and what is more probably so."""
-    if is_missing(pick["p_best"]):
-        return []
-    text = f"With probability {probability_text(pick['p_best'])}"
-    likeliest = group.sort_values("p_best", ascending=False, kind="stable").iloc[0]
-    if likeliest["p_best"] > pick["p_best"]:
-        text += f"; {configuration_name(likeliest, group)} with {probability_text(likeliest['p_best'])}"
-    return [Point(label="Best of all", text=f"{text}.")]
-
-
-def _listed(rows: pd.DataFrame, group: pd.DataFrame, column: str) -> str:
-    shown = rows if len(rows) <= MOST_TIED else rows.iloc[: MOST_TIED - 1]
-    names = [
-        f"{configuration_name(row, group)} ({percent_text(row[column])}{_cost_after(row)})"
-        for _, row in shown.iterrows()
-    ]
-    if len(shown) < len(rows):
-        names.append(f"{len(rows) - len(shown)} more")
-    return joined(names)
-
-
-def _cost_after(row: pd.Series) -> str:
-    if not is_missing(row["standalone_cost_usd"]):
-        return f", {usd_text(row['standalone_cost_usd'])}"
-    return "" if is_missing(row["train_seconds"]) else f", {duration_text(row['train_seconds'])}"

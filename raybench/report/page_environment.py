@@ -15,7 +15,12 @@ MOST_TEXT = 20_000
 
 def environment_section(material: Material) -> Section:
     """Return what each run says of its machine, its versions and its data, and the file and command to repeat it."""
-    return Section(name="environment", title="Environment, and how to repeat it", blocks=list(_blocks(material)))
+    return Section(
+        name="environment",
+        title="Environment, and how to repeat it",
+        link="Environment",
+        blocks=list(_blocks(material)),
+    )
 
 
 def _blocks(material: Material) -> Iterator[Block]:

@@ -57,8 +57,16 @@ def _seeds(material: Material, group: pd.DataFrame) -> str | None:
     whole = material.ranking if material.runs else group
     missing = (ENOUGH_SEEDS - whole["seeds"].astype(int)).clip(lower=0)
     cost = _cost_of(whole, missing)
-    how = "seeds: [0, 1, 2] in the experiment file" if material.runs else "one row a seed, in a seed column"
-    return f"Train every configuration with {ENOUGH_SEEDS} seeds ({how}): {missing.sum()} more trials{_price(cost)}."
+    fewest = int(group["seeds"].min())
+    how = (
+        "Write seeds: [0, 1, 2] into the experiment file and run it again"
+        if material.runs
+        else "Add one row a seed, in a seed column"
+    )
+    return (
+        f"Train every configuration with {ENOUGH_SEEDS} seeds: from {fewest}, nobody can tell well how far seeds "
+        f"scatter. {how}: {missing.sum()} more trials{_price(cost)}."
+    )
 
 
 def _tell_apart(material: Material, group: pd.DataFrame) -> str | None:

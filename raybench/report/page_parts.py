@@ -155,6 +155,8 @@ class Section:
     """Its place on the page, for links."""
     title: str
     blocks: Sequence[Block]
+    link: str = ""
+    """What links to it say; nothing: the title."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,6 +167,8 @@ class Answer:
     """What it is the answer for: dataset and training-set size."""
     headline: str
     """The configuration to use, or why there is none."""
+    verdict: Point | None
+    """How sure that is."""
     detail: str
     """What the parts of its name are."""
     points: Sequence[Point]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from raybench.formats import (
@@ -44,7 +45,7 @@ def ranking_table(group: pd.DataFrame, *, digits: int = 1, most: int, folded: st
     columns = list(_columns(group, digits))
     cut_off = [] if len(group) <= most else [f"The first {most} of {len(group)}; raybench rank SOURCE has all of them."]
     return Table(
-        caption=", ".join(filter(None, ["Ranking", group_name(group.iloc[0])])),
+        caption=", ".join(filter(None, ["Ranking", group_name(group.iloc[0]), *_alike(group)])),
         columns=[each.heading for each in columns],
         rows=[
             Row(
@@ -58,11 +59,27 @@ def ranking_table(group: pd.DataFrame, *, digits: int = 1, most: int, folded: st
     )
 
 
+def _alike(group: pd.DataFrame) -> list[str]:
+    """What a column would repeat in every row."""
+    if not _is_one_weight(group) or is_missing(group["weights"].iloc[0]):
+        return []
+    return [f"weights {safe_text(group['weights'].iloc[0])}"]
+
+
+def _is_one_weight(group: pd.DataFrame) -> bool:
+    return len(group) > 1 and "weights" in group and len(set(group["weights"].fillna(""))) == 1
+
+
 def _columns(group: pd.DataFrame, digits: int) -> Iterator[_Shown]:
     """The columns that say something of a group."""
     scale = _scale(group)
 
     def known(name: str) -> bool:
+        if name == "weights" and _is_one_weight(group):
+            return False
+        # Where test classes are equally large, balanced accuracy is accuracy.
+        if name == "test_balanced_accuracy" and name in group and np.allclose(group[name], group["test_accuracy"]):
+            return False
         return name in group and bool(group[name].notna().any())
 
     yield _number("rank", "rank", count_text)

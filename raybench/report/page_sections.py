@@ -39,11 +39,11 @@ def sections(material: Material, findings: Findings) -> list[Section]:
             _ranking(material),
             _worth(material, findings),
             _sizes(material, findings),
-            Section(name="gains", title="What each choice buys", blocks=list(gain_blocks(findings))),
+            Section(name="gains", title="What each choice buys", link="Gains", blocks=list(gain_blocks(findings))),
             _history(material),
             _classes(material),
-            Section(name="architectures", title="Size and speed", blocks=architecture_blocks(material)),
-            Section(name="spend", title="What the run spent", blocks=list(spend_blocks(material))),
+            Section(name="architectures", title="Size and speed", link="Models", blocks=architecture_blocks(material)),
+            Section(name="spend", title="What the run spent", link="Spending", blocks=list(spend_blocks(material))),
         ]
     )
     return [part for part in (*parts, environment_section(material)) if part is not None and part.blocks]
@@ -79,7 +79,7 @@ def _datasets(ranking: pd.DataFrame) -> list[pd.DataFrame]:
 
 def _worth(material: Material, findings: Findings) -> Section:
     blocks = list(value_blocks(findings, main_group(material.ranking)))
-    return Section(name="worth", title="What accuracy costs", blocks=blocks)
+    return Section(name="worth", title="What accuracy costs", link="Cost", blocks=blocks)
 
 
 def _sizes(material: Material, findings: Findings) -> Section:
@@ -92,12 +92,12 @@ def _sizes(material: Material, findings: Findings) -> Section:
         if figure is not None:
             blocks.append(figure)
             blocks += data_blocks(findings, dataset, rows)
-    return Section(name="sizes", title="How much data", blocks=blocks)
+    return Section(name="sizes", title="How much data", link="Data", blocks=blocks)
 
 
 def _history(material: Material) -> Section | None:
     figures = list(_history_figures(material))
-    return Section(name="training", title="How training went", blocks=figures) if figures else None
+    return Section(name="training", title="How training went", link="Training", blocks=figures) if figures else None
 
 
 def _history_figures(material: Material) -> Iterator[Figure]:
@@ -115,7 +115,7 @@ def _classes(material: Material) -> Section | None:
         for place, rows in enumerate(_datasets(material.ranking)[:MOST_FIGURES])
         if (table := recall_table(material, group := main_group(rows))) is not None
     ]
-    return Section(name="classes", title="Which classes are hard", blocks=tables)
+    return Section(name="classes", title="Which classes are hard", link="Classes", blocks=tables)
 
 
 def _title(what: str, rows: pd.DataFrame, material: Material) -> str:

@@ -85,7 +85,10 @@ def _chosen_on(group: pd.DataFrame) -> Point | None:
     if is_missing(pick["val_accuracy"]):
         text = "On test accuracy, for want of a val accuracy: expect somewhat less of it on new images."
         return Point(label="Chosen", text=text, mood=Mood.CARE)
-    text = "On validation images and cost; its test accuracy is not the luck of the winner."
+    text = (
+        "As the cheapest of those within one standard error of the most accurate on validation images: its test "
+        "accuracy is not the luck of the winner."
+    )
     return Point(label="Chosen", text=text, mood=Mood.GOOD)
 
 

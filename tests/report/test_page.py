@@ -161,11 +161,17 @@ def test_first_screen_says_what_to_use_at_what_cost_and_how_sure(page: Written) 
     said = {point.label: point.text for point in page.data.answer.points}
     assert page.data.answer.headline == "Use resnet8 fine-tune."
     assert "95 % interval" in said["Accuracy"]
-    assert "3 seeds and 300 test images" in said["Accuracy"]
-    assert said["Cost to train"].startswith("Less than a cent ($0.0071)")
+    assert "3 seeds, 300 test images" in said["Accuracy"]
+    assert said["Cost to train"].startswith("Less than a cent ($0.0071): ")
+    assert said["Cost to train"].endswith(" of training on its own, on CPU at $0.40 an hour.")
     assert "1,000,000 images" in said["Cost to use"]
     assert said["Weakest class"].startswith("“")
-    assert "resnet20 fine-tune" in said.get("Not told apart", "") + said.get("More accurate", "")
+    assert "resnet20 fine-tune" in said.get("No clear difference", "") + said.get("More accurate", "")
+    verdict = page.data.answer.verdict
+    assert verdict is not None
+    assert verdict.text.startswith(
+        "Not the most accurate: 1 of the 3 others is more so, by more than chance explains. "
+    )
 
 
 def test_sections_stand_in_reading_order(page: Written) -> None:
