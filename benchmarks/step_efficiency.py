@@ -11,6 +11,7 @@ validation, checkpoints and Ray have their part, against bare steps and a bare v
 of the processor, which a busy machine disturbs less.
 
     python -m benchmarks.step_efficiency
+    python -m benchmarks.step_efficiency --gpu --image-size 224      # the same on a whole GPU
 """
 
 import argparse
@@ -41,6 +42,7 @@ from raybench.training.freezing import freeze
 from raybench.training.models import build_network
 from raybench.training.network import normalised
 from raybench.training.optimization import build_optimizer
+from raybench.training.process import prepare_process
 from raybench.trials import expand
 
 AT_LEAST = 0.95
@@ -57,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--images", type=int, default=TRAIN_IMAGES, help="in the training split")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--image-size", type=int, default=IMAGE_SIZE)
+    parser.add_argument("--gpu", action="store_true", help="train on the first GPU in place of a core")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         run_dir = Path(name)
@@ -67,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     {
                         "name": "photos",
                         "source": f"imagefolder:{photo_folder().resolve()}",
-                        "image_size": IMAGE_SIZE,
+                        "image_size": options.image_size,
                         "train_sizes": [options.images],
                     }
                 ],
@@ -83,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             run_dir=run_dir,
             settings=Settings(
                 asha=None,
-                resources=ResourceRequest(gpu=0, cpu=1),
+                resources=ResourceRequest(gpu=int(options.gpu), cpu=1),
                 num_cpus=1,
                 bench=BENCH,
                 execute=f"benchmarks.step_efficiency:{run_beside_bare_steps.__name__}",
@@ -108,7 +112,7 @@ def figures(run_dir: Path, trials: Sequence[Trial]) -> tuple[list[Figure], dict[
         name = trial.model.name
         compared.append(
             Figure(
-                name=f"{name}, {IMAGE_SIZE} px",
+                name=f"{name}, {trial.dataset.image_size} px",
                 unit="images/s",
                 ours=ours,
                 peer=[trial.train_size / seconds for seconds in bare["steps"]][1:],
@@ -131,7 +135,8 @@ def run_beside_bare_steps(
     trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: Callable[[EpochRecord], bool]
 ) -> TrialResult:
     """Train a trial as usual; after each epoch, run as many bare steps, and keep what they took."""
-    bare = BareTraining(trial, allocation.tuning or Tuning())
+    device = prepare_process(trial, allocation)
+    bare = BareTraining(trial, allocation.tuning or Tuning(), device)
     seconds: dict[str, list[float]] = {
         name: [] for name in ("steps", "bare_epochs", "bare_processor", "whole_epochs", "whole_processor")
     }
@@ -174,7 +179,7 @@ class _Clocks:
 class BareTraining:
     """What a trial comes down to: the same model, on images that lie in memory, ready for it."""
 
-    def __init__(self, trial: Trial, tuning: Tuning) -> None:
+    def __init__(self, trial: Trial, tuning: Tuning, device: torch.device) -> None:
         images = load_images(trial.dataset)
         network = build_network(
             trial.model,
@@ -184,19 +189,20 @@ class BareTraining:
             seed=trial.seed,
         )
         layout = torch.channels_last if tuning.channels_last else torch.contiguous_format
+        self._device = device
         self._bfloat16 = tuning.bfloat16
-        self._module: nn.Module = network.module.to(memory_format=layout)
+        self._module: nn.Module = network.module.to(device).to(memory_format=layout)
         self._optimizer = build_optimizer(trial.strategy.phases[0], freeze(network, "all"))
 
         def batches(pixels: Any, sizes: Sequence[int]) -> list[Tensor]:  # noqa: ANN401 - a memory-mapped array
             floats = torch.tensor(pixels[: sum(sizes)]).permute(0, 3, 1, 2).float() / 255
             ready = normalised(floats, network.mean, network.std)
-            return [batch.clone(memory_format=layout) for batch in torch.split(ready, list(sizes))]
+            return [batch.to(device).clone(memory_format=layout) for batch in torch.split(ready, list(sizes))]
 
         sizes = [len(places) for places in training_order(trial.train_size, trial.training.batch_size, trial.seed, 1)]
-        labels = torch.split(torch.from_numpy(images.train.labels[: trial.train_size]), sizes)
+        labels = torch.split(torch.from_numpy(images.train.labels[: trial.train_size]).to(device), sizes)
         self._train = list(zip(batches(images.train.images, sizes), labels, strict=True))
-        size = evaluation_batch(torch.device("cpu"), trial.dataset.image_size)
+        size = evaluation_batch(device, trial.dataset.image_size)
         held_out = [min(size, len(images.val) - start) for start in range(0, len(images.val), size)]
         self._val = batches(images.val.images, held_out)
 
@@ -206,20 +212,26 @@ class BareTraining:
         started = time.perf_counter()
         for images, labels in self._train:
             self._optimizer.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
                 scores = self._module(images)
             loss = functional.cross_entropy(scores.float(), labels)
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
+        self._wait()
         return time.perf_counter() - started
 
     @torch.no_grad()
     def validation(self) -> None:
         """Pass forward over the val images once."""
         self._module.eval()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
             for images in self._val:
                 self._module(images)
+        self._wait()
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
 
 if __name__ == "__main__":

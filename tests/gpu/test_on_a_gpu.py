@@ -19,12 +19,12 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch see
 
 EXPERIMENT = """
 name: digits-on-a-gpu
-datasets: [{name: digits, source: digits, image_size: 16, train_sizes: [200, all]}]
+datasets: [{name: digits, source: digits, image_size: 16, train_sizes: [400]}]
 models: [resnet8]
 weights: [random, packaged]
 strategies: [linear-probe, fine-tune, fine-tune+augment]
 seeds: [0, 1]
-training: {epochs: 5, patience: 3, batch_size: 32, learning_rate: 0.003}
+training: {epochs: 4, patience: 4, batch_size: 32, learning_rate: 0.003}
 scheduler: none
 price_per_hour_usd: {local: 3.6}
 """
