@@ -56,7 +56,7 @@ def count_text(value: object, digits: int = 1) -> str:
 
 
 def duration_text(seconds: object) -> str:
-    """Seconds as people write them: `0.8 s`, `42 s`, `2 min 05 s`, `1 h 05 min`, `3 d 04 h`."""
+    """Seconds as people write them: `0.8 s`, `42 s`, `2 min 05 s`, `5 min`, `1 h 05 min`, `3 d 04 h`."""
     if is_missing(seconds):
         return MISSING
     exact = float(str(seconds))
@@ -66,10 +66,14 @@ def duration_text(seconds: object) -> str:
     if whole < SECONDS_PER_MINUTE:
         return f"{whole} s"
     if whole < SECONDS_PER_HOUR:
-        return f"{whole // SECONDS_PER_MINUTE} min {whole % SECONDS_PER_MINUTE:02d} s"
+        return _in_two(whole // SECONDS_PER_MINUTE, "min", whole % SECONDS_PER_MINUTE, "s")
     if whole < SECONDS_PER_DAY:
-        return f"{whole // SECONDS_PER_HOUR} h {whole % SECONDS_PER_HOUR // SECONDS_PER_MINUTE:02d} min"
-    return f"{whole // SECONDS_PER_DAY} d {whole % SECONDS_PER_DAY // SECONDS_PER_HOUR:02d} h"
+        return _in_two(whole // SECONDS_PER_HOUR, "h", whole % SECONDS_PER_HOUR // SECONDS_PER_MINUTE, "min")
+    return _in_two(whole // SECONDS_PER_DAY, "d", whole % SECONDS_PER_DAY // SECONDS_PER_HOUR, "h")
+
+
+def _in_two(count: int, unit: str, rest: int, smaller: str) -> str:
+    return f"{count} {unit} {rest:02d} {smaller}" if rest else f"{count} {unit}"
 
 
 def clock_text(seconds: object) -> str:

@@ -63,9 +63,10 @@ def _seeds(material: Material, group: pd.DataFrame) -> str | None:
         if material.runs
         else "Add one row a seed, in a seed column"
     )
+    said = "one says nothing" if fewest == 1 else "two say little"
     return (
-        f"Train every configuration with {ENOUGH_SEEDS} seeds: from {fewest}, nobody can tell well how far seeds "
-        f"scatter. {how}: {missing.sum()} more trials{_price(cost)}."
+        f"Train every configuration with {ENOUGH_SEEDS} seeds: {said} of how far seeds scatter. "
+        f"{how}: {missing.sum()} more trials{_price(cost)}."
     )
 
 

@@ -18,7 +18,7 @@ from raybench.formats import (
     safe_text,
     usd_text,
 )
-from raybench.report.advice import group_name
+from raybench.report.advice import configuration_name, group_name
 from raybench.report.page_parts import Cell, Column, Row, Span, Table
 
 MARGIN = 4
@@ -60,14 +60,10 @@ def ranking_table(group: pd.DataFrame, *, digits: int = 1, most: int, folded: st
 
 
 def _alike(group: pd.DataFrame) -> list[str]:
-    """What a column would repeat in every row."""
-    if not _is_one_weight(group) or is_missing(group["weights"].iloc[0]):
+    """Weights, where names leave them out because all configurations begin with the same."""
+    if len(group) == 1 or is_missing(group["weights"].iloc[0]) or len(set(group["weights"].map(safe_text))) > 1:
         return []
     return [f"weights {safe_text(group['weights'].iloc[0])}"]
-
-
-def _is_one_weight(group: pd.DataFrame) -> bool:
-    return len(group) > 1 and "weights" in group and len(set(group["weights"].fillna(""))) == 1
 
 
 def _columns(group: pd.DataFrame, digits: int) -> Iterator[_Shown]:
@@ -75,16 +71,16 @@ def _columns(group: pd.DataFrame, digits: int) -> Iterator[_Shown]:
     scale = _scale(group)
 
     def known(name: str) -> bool:
-        if name == "weights" and _is_one_weight(group):
-            return False
         # Where test classes are equally large, balanced accuracy is accuracy.
         if name == "test_balanced_accuracy" and name in group and np.allclose(group[name], group["test_accuracy"]):
             return False
         return name in group and bool(group[name].notna().any())
 
     yield _number("rank", "rank", count_text)
-    yield _Shown(heading=Column(text="marks", is_name=True), cell=lambda row: Cell(text=marks(row)))
-    yield from (_name(each) for each in ("model", "strategy", "weights") if known(each))
+    yield _Shown(
+        heading=Column(text="configuration", is_name=True),
+        cell=lambda row: Cell(text=configuration_name(row, group)),
+    )
     for column, text, write in NUMBERS:
         if not known(column):
             continue
@@ -92,14 +88,11 @@ def _columns(group: pd.DataFrame, digits: int) -> Iterator[_Shown]:
             yield _Shown(heading=Column(text=text), cell=lambda row: _interval_cell(row, digits, scale))
         else:
             yield _number(column, text, write or partial(percent_text, digits=digits))
+    yield _Shown(heading=Column(text="marks", is_name=True), cell=lambda row: Cell(text=marks(row)))
 
 
 def _number(column: str, text: str, write: Callable[[object], str]) -> _Shown:
     return _Shown(heading=Column(text=text), cell=lambda row: Cell(text=write(row[column])))
-
-
-def _name(column: str) -> _Shown:
-    return _Shown(heading=Column(text=column, is_name=True), cell=lambda row: Cell(text=safe_text(row[column])))
 
 
 NUMBERS: tuple[tuple[str, str, Callable[[object], str] | None], ...] = (

@@ -48,7 +48,7 @@ def test_quote_says_time_cost_and_what_the_range_means() -> None:
     assert "[red]resnet18" in text, "names are no markup"
     assert "1.3" in text
     assert "50 s to 2 min 50 s" in text
-    assert "The run will take 1 min 00 s to 3 min 00 s, $0.020 to $0.060: 12 trials, 2 at once." in text
+    assert "The run will take 1 min to 3 min, $0.020 to $0.060: 12 trials, 2 at once." in text
     assert "the most where none ends early" in text
 
 
@@ -77,5 +77,5 @@ def test_ledger_adds_up_with_what_nobody_measured_and_what_had_been_quoted(tmp_p
         assert quoted.endswith("Actual: 1 min 40 s.")
     else:
         assert "$0.089" in text
-        assert quoted == "Quoted: 1 min 00 s to 3 min 00 s, $0.020 to $0.060. Actual: 1 min 40 s, $0.10."
+        assert quoted == "Quoted: 1 min to 3 min, $0.020 to $0.060. Actual: 1 min 40 s, $0.10."
     assert not any("Quoted" in line for line in ledger_sentences(spent, None))

@@ -181,7 +181,7 @@ def test_epochs_are_shown_as_the_second_study_shows_them() -> None:
 def test_epochs_with_times_and_phases_show_them() -> None:
     history = epochs(epoch_seconds=60.0, phase=[1] * 5 + [2] * 10)
     lines = rendered(epochs_table(history.sample(frac=1, random_state=0)), 80)
-    assert "total time 15 min 00 s" in lines
+    assert "total time 15 min" in lines
     assert any("phase" in line for line in lines)
     assert [line.split()[:2] for line in lines if line.strip()[:1].isdigit()][:2] == [["1", "1"], ["1", "2"]]
 
