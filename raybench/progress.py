@@ -42,6 +42,13 @@ def rough_duration_text(seconds: float) -> str:
     return duration_text(max(float(round(seconds)), 1.0)).replace(".0", "")
 
 
+def tell_problems(problems: Iterable[str]) -> None:
+    """Write what went wrong beside the trials to stderr, also where nothing else is shown."""
+    console = Console(stderr=True)
+    for problem in problems:
+        console.print(Text(f"Problem: {problem}", style="red"), soft_wrap=True)
+
+
 def summary(board: Board, now: datetime) -> Text:
     """Return the line of counts, elapsed time and expected end."""
     unfinished = board.count(Status.UNFINISHED)

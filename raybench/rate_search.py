@@ -20,7 +20,7 @@ from raybench.events import Event, TrialEnded
 from raybench.experiment import Experiment
 from raybench.ledger import Kind
 from raybench.manifest import MANIFEST, chosen_before, rates_before
-from raybench.progress import Progress
+from raybench.progress import Progress, tell_problems
 from raybench.records import Facts, Status, Trial
 from raybench.results import finished_trial_ids, remove_trial, write_trial
 from raybench.trials import UNDECIDED, Search, first_row, is_undecided, searches_of, starting_order
@@ -161,8 +161,7 @@ def _run(
         except KeyboardInterrupt:
             raise _interrupted_before(run_dir) from None
         outcome = run_trials(tries, run_dir=folder, settings=settings, on_event=tell, on_start=start)
-    for problem in outcome.problems:
-        console.print(Text(f"Problem: {problem}", style="red"), soft_wrap=True)
+    tell_problems(outcome.problems)
     if not started:
         raise _interrupted_before(run_dir)
     return outcome.interrupted

@@ -34,7 +34,7 @@ from raybench.manifest import (
     write_manifest,
 )
 from raybench.prices import per_hour, prices
-from raybench.progress import Progress
+from raybench.progress import Progress, tell_problems
 from raybench.quote import Quote, keep, make_quote
 from raybench.rate_search import search_rates, settle_undecided
 from raybench.records import Facts, Status, Trial
@@ -297,8 +297,7 @@ def _search_and_train(
             on_event=progress,
             on_start=lambda choices: start(choices, found.rates),
         )
-    for problem in outcome.problems:
-        console.print(Text(f"Problem: {problem}", style="red"), soft_wrap=True)
+    tell_problems(outcome.problems)
     if not started:
         raise InterruptedRunError(f"Interrupted before anything was started; {directory} is as it was.")
     return replace(run, interrupted=outcome.interrupted)

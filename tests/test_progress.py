@@ -13,7 +13,7 @@ from raybench.board import Board
 from raybench.events import EpochDone, Event, TrialEnded, TrialStarted
 from raybench.formats import duration_text
 from raybench.learning_rates import TUNING_SEED
-from raybench.progress import Progress, render, rough_duration_text, summary
+from raybench.progress import Progress, render, rough_duration_text, summary, tell_problems
 from raybench.records import EpochRecord, Status, Trial
 from tests import builders
 from tests.builders import PHASE
@@ -108,6 +108,13 @@ def test_quiet_shows_nothing_at_all() -> None:
         for event in whole_trial("t0", 2, 0.9):
             progress(event)
     assert text_of(console) == ""
+
+
+def test_problems_beside_the_trials_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_problems(["mlflow was not told everything: [b]no server[/b]"])
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == "Problem: mlflow was not told everything: [b]no server[/b]\n"
 
 
 def test_names_that_look_like_markup_are_shown_as_they_are() -> None:

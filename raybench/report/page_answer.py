@@ -175,7 +175,9 @@ def _training_cost_point(row: pd.Series, material: Material) -> Point:
     if is_missing(usd) and not time:
         return Point(label="Cost to train", text="Unknown: neither times nor prices are known.", mood=Mood.CARE)
     if is_missing(usd):
-        text = f"{time}. In USD unknown, because no price of the machine is given (price_per_hour_usd)."
+        search = row.get("search_seconds")
+        with_search = "" if is_missing(search) else f", and {duration_text(search)} for choosing its learning rate"
+        text = f"{time}{with_search}. In USD unknown, because no price of the machine is given (price_per_hour_usd)."
         return Point(label="Cost to train", text=capitalized(text), mood=Mood.CARE)
     search = row.get("search_cost_usd")
     with_search = "" if is_missing(search) else f", {money_text(search)} of it for choosing its learning rate"
