@@ -15,13 +15,12 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from raybench.contrasts import Contrasts
 from raybench.outcomes import Outcome
 from raybench.pairs import Kind, Pair, pairs
 from raybench.ranking import CONFIGURATION
-from raybench.stats import CONFIDENCE, Estimate, Scores, difference_interval
-from raybench.ties import compare
+from raybench.stats import CONFIDENCE, Estimate, Scores
 from raybench.trial_table import completed, scores_by_place, trial_table
-from raybench.variance import NO_PRIOR, Prior, learn_prior, variances_over_seeds
 
 __all__ = ["AVERAGE_COLUMNS", "GAIN_COLUMNS", "Kind", "average_gains", "gains"]
 
@@ -66,9 +65,9 @@ def gains(
     """Compare all pairs that one choice tells apart.
 
     Estimand: how much more accurate the configuration after the choice is than the one before it, on a new seed and
-    new images. Method: `raybench.stats.difference_interval`, variances over seeds moderated by those of the other
-    pairs. `low` and `high` are for a pair looked at alone; `told_apart` accounts for all pairs of the same dataset and
-    kind: Holm (1979), Scand. J. Stat. 6, 65-70, at 5 %.
+    new images. Method: `raybench.contrasts.Contrasts`, so that a gain is what a ranking makes of it. `low` and `high`
+    are for a pair looked at alone; `told_apart` accounts for all pairs of the same dataset and kind: Holm (1979),
+    Scand. J. Stat. 6, 65-70, at 5 %.
 
     Args:
         results: one row a trial, as for `raybench.ranking.rank`. Trials that did not complete are left out.
@@ -97,8 +96,7 @@ def average_gains(
 ) -> pd.DataFrame:
     """Average the differences of all pairs of one kind at one train_size; see `gains` for arguments and method.
 
-    Estimand: the mean difference of these very pairs, not of others like them. The pairs share seeds and images, so
-    their mean is taken image by image and seed by seed before its interval.
+    Estimand and method: `raybench.contrasts.Contrasts.mean_differences`; the averages of a dataset inform one another.
 
     Pairs with seeds that did not complete are left out.
 
@@ -118,6 +116,7 @@ class _Compared:
     """Columns of `CONFIGURATION`, and `metric`, `left_out`, `usd` and `seconds`."""
     scores: Sequence[Scores]
     """Of each configuration."""
+    contrasts: Contrasts
     pairs: Sequence[Pair]
     """Of configurations that both have an accuracy."""
 
@@ -134,7 +133,13 @@ def _compared(
         table = by_place[[*CONFIGURATION, "metric"]].nth(0).assign(place=known["place"]).set_index("place").sort_index()
         table["left_out"] = trials.groupby("place").size() - by_place.size()
         table[["usd", "seconds"]] = by_place[["training_usd", "training_seconds"]].mean()
-        yield _Compared(configurations=table, scores=[scores[place] for place in table.index], pairs=list(pairs(table)))
+        own = [scores[place] for place in table.index]
+        yield _Compared(
+            configurations=table,
+            scores=own,
+            contrasts=Contrasts(scores=own, sizes=list(table["train_size"]), complete=list(table["left_out"] == 0)),
+            pairs=list(pairs(table)),
+        )
 
 
 def _gain_rows(compared: _Compared) -> list[dict[str, object]]:
@@ -143,7 +148,7 @@ def _gain_rows(compared: _Compared) -> list[dict[str, object]]:
     in_usd = bool(table["usd"].notna().all())
     costs = table["usd" if in_usd else "seconds"].to_list()
     names, left_out = table.to_dict("records"), table["left_out"].to_list()
-    estimates = _estimates(compared)
+    estimates = [compared.contrasts.difference(pair.after, pair.before) for pair in compared.pairs]
     adjusted = _holm(compared.pairs, estimates)
     rows = []
     for pair, estimate, p_value in zip(compared.pairs, estimates, adjusted, strict=True):
@@ -182,49 +187,6 @@ def _mean(scores: Scores, shared: Sequence[int]) -> float:
     )
 
 
-def _estimates(compared: _Compared) -> list[Estimate]:
-    """Differences of all pairs, whose variances over seeds inform one another."""
-    table = compared.configurations.reset_index(drop=True)
-    by_size = {
-        size: compare([compared.scores[row] for row in rows]).prior
-        for size, rows in table.groupby("train_size", dropna=False).indices.items()
-    }
-    sizes = table["train_size"].to_list()
-    steps: dict[tuple[object, object], list[Pair]] = {}
-    for pair in compared.pairs:
-        if pair.kind is Kind.MORE_DATA:
-            steps.setdefault((sizes[pair.before], sizes[pair.after]), []).append(pair)
-    by_step = {step: _prior([_difference(compared, pair) for pair in members]) for step, members in steps.items()}
-    priors = [
-        by_step[sizes[pair.before], sizes[pair.after]]
-        if pair.kind is Kind.MORE_DATA
-        else by_size.get(sizes[pair.before], NO_PRIOR)
-        for pair in compared.pairs
-    ]
-    return [
-        difference_interval(compared.scores[pair.after], compared.scores[pair.before], prior=prior)
-        for pair, prior in zip(compared.pairs, priors, strict=True)
-    ]
-
-
-def _difference(compared: _Compared, pair: Pair) -> np.ndarray:
-    """Differences over the shared seeds."""
-    old, new = (
-        dict(zip(scores.seeds, scores.accuracies, strict=True))
-        for scores in (compared.scores[pair.before], compared.scores[pair.after])
-    )
-    return np.array([new[seed] - old[seed] for seed in sorted(old.keys() & new.keys())])
-
-
-def _prior(differences: Sequence[np.ndarray]) -> Prior:
-    """What the variances of these differences tell of each."""
-    most = max(map(len, differences))
-    table = np.full((most, len(differences)), math.nan)
-    for column, values in enumerate(differences):
-        table[: len(values), column] = values
-    return learn_prior(variances_over_seeds(table), len(differences) * max(most - 1, 0))
-
-
 def _holm(pairs_: Sequence[Pair], estimates: Sequence[Estimate]) -> list[float]:
     """P values of differences, adjusted within each kind: Holm (1979). NaN where nothing is known."""
     single = np.array([_p_value(each) for each in estimates])
@@ -253,35 +215,22 @@ def _average_rows(compared: _Compared) -> list[dict[str, object]]:
     for pair in compared.pairs:
         if left_out[pair.before] + left_out[pair.after] == 0:
             groups.setdefault((pair.kind, sizes[pair.before]), []).append(pair)
+    shared = {key: sorted(_shared_seeds(compared, members)) for key, members in groups.items()}
+    known = [key for key, seeds in shared.items() if seeds]
+    means = compared.contrasts.mean_differences([[(each.after, each.before) for each in groups[key]] for key in known])
+    estimates = dict(zip(known, means, strict=True))
     rows = []
-    for (kind, size), members in groups.items():
-        old, new = (
-            [compared.scores[place] for place in places]
-            for places in ([pair.before for pair in members], [pair.after for pair in members])
-        )
-        seeds = sorted(set.intersection(*(set(each.seeds) for each in [*old, *new])))
+    for key, members in groups.items():
+        kind, size = key
         row: dict[str, object] = {"dataset": table["dataset"].iloc[0], "kind": kind.value, "train_size": size}
-        row |= {"pairs": len(members), "seeds": len(seeds)}
-        if seeds:
-            mean = difference_interval(_averaged(new, seeds), _averaged(old, seeds))
+        row |= {"pairs": len(members), "seeds": len(shared[key])}
+        if key in estimates:
+            mean = estimates[key]
             row |= {"difference": mean.value, "low": mean.low, "high": mean.high, "doubt": mean.doubt.value}
         rows.append(row)
     return rows
 
 
-def _averaged(scores: Sequence[Scores], seeds: Sequence[int]) -> Scores:
-    """What several configurations scored together: the mean of their accuracies, seed by seed and image by image."""
-    places = [[each.seeds.index(seed) for seed in seeds] for each in scores]
-    accuracies = [each.accuracies[rows] for each, rows in zip(scores, places, strict=True)]
-    correct = [
-        None if each.correct is None else each.correct[:, rows] for each, rows in zip(scores, places, strict=True)
-    ]
-    known = [each for each in correct if each is not None]
-    alike = len(known) == len(scores) and len({each.shape for each in known}) == 1
-    counts = [each.images for each in scores]
-    return Scores(
-        seeds=tuple(seeds),
-        accuracies=np.mean(accuracies, axis=0),
-        correct=np.mean(known, axis=0) if alike else None,
-        images=min(count for count in counts if count is not None) if None not in counts else None,
-    )
+def _shared_seeds(compared: _Compared, members: Sequence[Pair]) -> set[int]:
+    """Seeds of all configurations of these pairs."""
+    return set.intersection(*(set(compared.scores[row].seeds) for pair in members for row in (pair.before, pair.after)))

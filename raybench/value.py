@@ -16,12 +16,13 @@ from itertools import pairwise
 
 import pandas as pd
 
+from raybench.contrasts import Contrasts
 from raybench.cost import SECONDS_PER_HOUR
 from raybench.errors import InputError
 from raybench.outcomes import Outcome
 from raybench.ranking import CONFIGURATION, rank
 from raybench.stats import Scores
-from raybench.ties import compare
+from raybench.ties import intervals
 from raybench.trial_table import TEST, scores_by_place, trial_table
 
 
@@ -162,6 +163,7 @@ def value(
     table = ranking.drop(columns=CONFIGURATION).assign(place=ranking["strategy"].astype(int))
     table = table.join(names, on="place").join(means, on="place")
     scores = scores_by_place(trials[trials["accuracy"].notna()], outcomes or {}, test_images)
+    table = _with_intervals_of_sizes(table, scores) if across_sizes else table
     group = [table["dataset"]] if across_sizes else [table["dataset"], table["train_size"]]
     tables = [
         _valued(rows, scores).assign(comparison=ALL_SIZES if across_sizes else _size_text(rows["train_size"].iloc[0]))
@@ -221,6 +223,17 @@ def _charged(trials: pd.DataFrame, charge: Charge, predictions: int, price_per_h
     return charged
 
 
+def _with_intervals_of_sizes(table: pd.DataFrame, scores: Mapping[int, Scores]) -> pd.DataFrame:
+    """The table with the intervals of each size alone: an accuracy has one, whatever it is held against."""
+    table = table.assign(test_accuracy_low=math.nan, test_accuracy_high=math.nan)
+    known = table[(table["stopped"] == 0) & table["test_accuracy"].notna()]
+    for _, rows in known.groupby(["dataset", "train_size"], dropna=False):
+        estimates = intervals([scores[place] for place in rows["place"]])
+        table.loc[rows.index, "test_accuracy_low"] = [each.low for each in estimates]
+        table.loc[rows.index, "test_accuracy_high"] = [each.high for each in estimates]
+    return table
+
+
 def _valued(table: pd.DataFrame, scores: Mapping[int, Scores]) -> pd.DataFrame:
     """One comparison's configurations by cost, with what each step along the frontier gained and cost."""
     complete = table["stopped"] == 0
@@ -247,12 +260,16 @@ def _valued(table: pd.DataFrame, scores: Mapping[int, Scores]) -> pd.DataFrame:
 def _steps(table: pd.DataFrame, scores: Mapping[int, Scores]) -> pd.DataFrame:
     """What each step along the frontier gained, and what a point of it cost, by index of the table."""
     complete = table[(table["stopped"] == 0) & table["accuracy"].notna()].sort_values("accuracy", ascending=False)
-    comparisons = compare([scores[place] for place in complete["place"]])
+    contrasts = Contrasts(
+        scores=[scores[place] for place in complete["place"]],
+        sizes=list(complete["train_size"]),
+        complete=[True] * len(complete),
+    )
     places = {index: place for place, index in enumerate(complete.index)}
     frontier = list(table.index[table["on_frontier"].fillna(value=False).astype(bool)])
     rows = pd.DataFrame(math.nan, table.index, ["points", "points_low", "points_high", "cost_per_point"])
     for before, after in pairwise(frontier):
-        gain = comparisons.difference(places[after], places[before])
+        gain = contrasts.difference(places[after], places[before])
         points = 100 * float(table["accuracy"][after] - table["accuracy"][before])
         paid = float(table["cost"][after] - table["cost"][before])
         rows.loc[after] = [points, 100 * gain.low, 100 * gain.high, paid / points if points > 0 else math.nan]

@@ -16,8 +16,14 @@ LEAST_CHANCE = 0.1
 NO_CLEAR_DIFFERENCE = "No clear difference"
 
 
-def verdict(pick: pd.Series, group: pd.DataFrame) -> Point | None:
-    """Return in a sentence or two how sure the pick is; None where nothing is known of that, or nothing is compared."""
+def verdict(pick: pd.Series, group: pd.DataFrame, *, test_images: int | None) -> Point | None:
+    """Return in a sentence or two how sure the pick is; None where nothing is known of that, or nothing is compared.
+
+    Args:
+        pick: one of the group's rows.
+        group: the ranking of one dataset and train_size.
+        test_images: size of the test split; None: unknown, so that no doubt here covers it.
+    """
     if is_missing(pick["tie_group"]):
         return None
     others = group[(group.index != pick.name) & group["tie_group"].notna()]
@@ -33,7 +39,11 @@ def verdict(pick: pd.Series, group: pd.DataFrame) -> Point | None:
         text = f"Not beyond doubt: {_of(same, len(others))} may be as accurate."
     else:
         text, mood = "Clearly the most accurate of those compared.", Mood.GOOD
-    return Point(label="How sure", text=" ".join(filter(None, [text, _chance(pick, group)])), mood=mood)
+    parts = [text, _chance(pick, group)]
+    if not test_images and not is_missing(pick["test_accuracy"]):
+        parts.append("How far other test images would move this is not counted, for their number is unknown.")
+        mood = Mood.CARE
+    return Point(label="How sure", text=" ".join(filter(None, parts)), mood=mood)
 
 
 def _of(count: int, others: int) -> str:

@@ -43,7 +43,7 @@ def test_verdict_says_how_sure_a_pick_is(
     ties: list[float], chances: list[float], pick: int, says: str, mood: Mood
 ) -> None:
     rows = group(ties, chances, pick)
-    said = verdict(rows.iloc[pick], rows)
+    said = verdict(rows.iloc[pick], rows, test_images=300)
     assert said is not None
     assert said.text.startswith(says)
     assert said.mood is mood
@@ -52,16 +52,16 @@ def test_verdict_says_how_sure_a_pick_is(
 @pytest.mark.parametrize(("ties", "chances"), [([NAN, NAN], [NAN, NAN]), ([1.0], [1.0]), ([1.0, NAN], [NAN, NAN])])
 def test_no_verdict_where_nothing_is_known_or_compared(ties: list[float], chances: list[float]) -> None:
     rows = group(ties, chances)
-    assert verdict(rows.iloc[0], rows) is None
+    assert verdict(rows.iloc[0], rows, test_images=300) is None
 
 
 def test_a_rival_is_named_where_it_is_not_improbably_the_best() -> None:
     rows = group([1, 1, 1], [0.6, 0.35, 0.05])
-    said = verdict(rows.iloc[0], rows)
+    said = verdict(rows.iloc[0], rows, test_images=300)
     assert said is not None
     assert said.text.endswith("with probability 0.60, b fine-tune with 0.35.")
     sure = group([1, 2, 2], [0.98, 0.01, 0.01])
-    alone = verdict(sure.iloc[0], sure)
+    alone = verdict(sure.iloc[0], sure, test_images=300)
     assert alone is not None
     assert alone.text.endswith("with probability 0.98.")
 
@@ -71,3 +71,11 @@ def test_rivals_are_listed_with_accuracy_and_cost() -> None:
     (point,) = rival_points(rows.iloc[0], rows)
     assert point.label == "No clear difference"
     assert point.text == "b fine-tune (89.0 %, $0.50)."
+
+
+def test_doubt_that_is_not_counted_is_said() -> None:
+    rows = group([1, 2, 2], [0.995, 0.004, 0.001])
+    said = verdict(rows.iloc[0], rows, test_images=None)
+    assert said is not None
+    assert "other test images" in said.text
+    assert said.mood is Mood.CARE
