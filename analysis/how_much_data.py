@@ -15,9 +15,7 @@ Sizes = Annotated[list[int] | None, typer.Option("--at", help=AT, show_default="
 Points = Annotated[float, typer.Option(help="Percentage points to gain.")]
 NAMES = ["dataset", "model", "weights", "strategy"]
 FORMATS: Formats = {"train_size": "", "predicted": "", "measured": ".4f", "trusted": ""}
-NOTE = (
-    "Predicted: accuracy of as many seeds on the same test images, with half of its 95 % interval. !: do not trust it."
-)
+NOTE = "Predicted: accuracy of as many seeds on the same test images, with half of its 95 % interval."
 
 
 def main(
@@ -36,10 +34,11 @@ def main(
         answers = dict(zip(more["configuration"], more["answer"], strict=True))
         for name, rows in asked.groupby("configuration", sort=False):
             texts = [accuracy_text(*row) for row in rows[["accuracy", "low", "high"]].to_numpy()]
-            marks = rows["trusted"].map({True: "", False: "!"})
-            if rows["reason"].isna().all():
+            marks, has_curve = rows["trusted"].map({True: "yes", False: "no"}), rows["accuracy"].notna().all()
+            if has_curve:
                 print_table(str(name), rows.assign(predicted=texts, trusted=marks), FORMATS)
-            print_lines([f"{'' if rows['reason'].isna().all() else f'{name}: '}{answers[name]}"])
+                print_lines(f"Not trusted: {reason}." for reason in rows["reason"].dropna().unique())
+            print_lines([f"{'' if has_curve else f'{name}: '}{answers[name]}"])
         print_lines([NOTE, *trials.notes])
         if plotly:
             shown = curves.dropna(subset=["accuracy"])

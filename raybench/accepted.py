@@ -39,6 +39,17 @@ def cpu(value: Any) -> Any:
     return value
 
 
+def price_per_hour_usd(value: Any) -> Any:
+    """Check that prices stand by instance type; each is checked by itself."""
+    if isinstance(value, dict):
+        return value
+    is_price = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    example = f"{value:g}" if is_price else "0.4"
+    raise ValueError(
+        f"{value!r} is not accepted; give prices by instance type, such as price_per_hour_usd: {{local: {example}}}"
+    )
+
+
 def train(value: Any) -> Any:
     """Check which layers a phase trains."""
     if value in ("head", "all") or (isinstance(value, list) and value and all(isinstance(name, str) for name in value)):

@@ -13,7 +13,7 @@ from raybench.curves import predictions as predictions_at
 from raybench.foreign import Kind, Source, load_sources, with_test_images
 from raybench.gains import average_gains, gains
 from raybench.ranking import rank as rank_results
-from raybench.recognize import parse_columns
+from raybench.recognize import SHORT, parse_columns
 from raybench.results import load_history as history_of
 from raybench.results import load_predictions as predictions_of
 from raybench.runner import resume, run
@@ -158,7 +158,7 @@ def more_images(source: Data, *, points: float = 1.0, columns: Names = None) -> 
 
 def _loaded(source: Data, test_images: TestImages, columns: Names) -> Source:
     """Read a source, where it is not read yet; a DataFrame of results is one."""
-    names = dict(columns or {})
+    names = {SHORT.get(key, key): name for key, name in (columns or {}).items()}
     if isinstance(source, Source):
         return with_test_images(source, test_images)
     if isinstance(source, pd.DataFrame):

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from raybench.errors import InterruptedRunError, RaybenchError
+from raybench.recognize import KEYS_TEXT
 
 app = typer.Typer(
     name="raybench",
@@ -41,7 +42,10 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE
 ColumnNames = Annotated[
     list[str] | None,
     typer.Option(
-        "--column", metavar="KEY=NAME", help="What a column is called there: model=config/arch.", show_default="guessed"
+        "--column",
+        metavar="KEY=NAME",
+        help=f"What a column is called there: model=config/arch. KEY is one of {KEYS_TEXT}.",
+        show_default="guessed",
     ),
 ]
 Sources = Annotated[
@@ -52,7 +56,6 @@ TestImages = Annotated[
     list[str] | None,
     typer.Option(metavar="[DATASET=]N", help="Size of the test split, where it is not told.", show_default="none"),
 ]
-Output = Annotated[Path | None, typer.Option(help="Write here instead of to the terminal.", show_default="terminal")]
 Format = Literal["table", "markdown", "csv", "json"]
 
 
@@ -153,7 +156,10 @@ def rank(
         Format | None,
         typer.Option("--format", help="How to print it.", show_default="by the ending of --output, or table"),
     ] = None,
-    output: Output = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Write here: .csv, .parquet, .json, .md or .txt.", show_default="terminal"),
+    ] = None,
     columns: ColumnNames = None,
     test_images: TestImages = None,
 ) -> None:

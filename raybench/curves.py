@@ -26,6 +26,8 @@ CONFIGURATION = ["dataset", "model", "weights", "strategy"]
 TRUSTED_FACTOR = 8.0
 """How far beyond the largest size intervals were checked, as a factor."""
 CHANCES = (0.025, 0.5, 0.975)
+ROUNDING = 1e-9
+"""What sums of fractions are off by."""
 GRID = 24
 """Sizes that are predicted where none are asked for, besides those that were run."""
 UNKNOWN_NOISE = 0.02
@@ -61,6 +63,14 @@ class Fitted:
     def trusted_size(self) -> float:
         """Largest size that predictions are trusted at."""
         return float(self.sizes[-1] * min(TRUSTED_FACTOR, self.sizes[-1] / self.sizes[0]))
+
+    @property
+    def reason_beyond(self) -> str:
+        """Why predictions beyond `trusted_size` are not trusted, in half a sentence."""
+        smallest, largest = self.sizes[0], self.sizes[-1]
+        if largest >= TRUSTED_FACTOR * smallest:
+            return f"more than {TRUSTED_FACTOR:g} times the largest size, {largest:.0f} images"
+        return f"further above the largest size, {largest:.0f} images, than the smallest, {smallest:.0f}, lies below it"
 
 
 PREDICTION_COLUMNS = [
@@ -108,8 +118,9 @@ def predictions(results: pd.DataFrame, sizes: Sequence[int] = ()) -> pd.DataFram
     Returns:
         The columns `PREDICTION_COLUMNS`, one row a configuration and size. `accuracy` is the median prediction, `low`
         and `high` its 95 % interval, `measured` the mean that was measured at this size, missing where none was.
-        `trusted` is False beyond the sizes that the curve can be trusted at. A configuration without a curve has one
-        row with the `reason`, its largest size and what was measured there, and no prediction.
+        `trusted` is False beyond the sizes that the curve can be trusted at, and `reason` says why; it is missing where
+        a prediction is trusted. A configuration without a curve has one row with the `reason`, its largest size and
+        what was measured there, and no prediction.
 
     Raises:
         InputError: a size is below 1.
@@ -130,10 +141,10 @@ def more_images(results: pd.DataFrame, *, points: float = 1.0) -> pd.DataFrame:
     Returns:
         The columns `MORE_IMAGES_COLUMNS`, one row a configuration. With `more_images` more, the points are as likely
         reached as not; with `more_images_low` and `more_images_high` the chance is 2.5 % and 97.5 %. Infinite: not
-        within `trusted_size`, the largest size that predictions are trusted at. `reachable` is True where the
-        points are as likely as not reached within it, and missing where there is no curve. `most_accuracy` is the
-        accuracy predicted at `trusted_size`. `answer` is a sentence for readers, with the reason where there is no
-        curve.
+        within `trusted_size`, the largest size that predictions are trusted at, or beyond 100 %. `reachable` is True
+        where the points are as likely as not reached within it, and missing where there is no curve. `most_accuracy`
+        is the accuracy predicted at `trusted_size`. `answer` is a sentence for readers, with the reason where there is
+        no curve.
 
     Raises:
         InputError: `points` is not above 0.
@@ -225,7 +236,8 @@ def _prediction_rows(fitted: Fitted, sizes: Sequence[int]) -> list[dict[str, obj
         fitted.configuration
         | {"train_size": int(size), "accuracy": 1 - middle, "low": 1 - high, "high": 1 - low}
         | {"measured": measured.get(size), "largest_size": int(fitted.sizes[-1])}
-        | {"trusted": bool(size <= fitted.trusted_size), "reason": None}
+        | {"trusted": (trusted := bool(size <= fitted.trusted_size))}
+        | {"reason": None if trusted else fitted.reason_beyond}
         for size, (low, middle, high) in zip(wanted, errors, strict=True)
     ]
 
@@ -242,12 +254,19 @@ def _more_images_row(fitted: Fitted, points: float) -> dict[str, object]:
     grid = np.geomspace(largest, fitted.trusted_size, 400)
     # More images never hurt a curve: beyond where a discrepancy may grow faster than the gain, the chance stays.
     chances = np.maximum.accumulate(fitted.curve.chance_of_gain(grid, points / 100))
+    if is_more_than_all(float(fitted.accuracies[-1]), points):
+        chances = np.zeros_like(chances)
     high, middle, low = (_first(grid, chances, chance) - largest for chance in reversed(CHANCES))
     errors = fitted.curve.quantiles(grid[-1:], np.zeros(1), CHANCES)[0]
     row |= {"more_images": middle, "more_images_low": low, "more_images_high": high}
     row |= {"reachable": math.isfinite(middle), "trusted_size": int(fitted.trusted_size)}
     row |= {"most_accuracy": 1 - float(errors[1])}
     return row | {"answer": _answer(row)}
+
+
+def is_more_than_all(accuracy: float, points: float) -> bool:
+    """Whether so many percentage points above an accuracy are more than 100 %."""
+    return accuracy + points / 100 > 1 + ROUNDING
 
 
 def _first(sizes: np.ndarray, chances: np.ndarray, chance: float) -> float:
@@ -266,6 +285,9 @@ def _answer(row: Mapping[str, object]) -> str:
         return (
             f"{what} {'needs' if points == 1 else 'need'} about {_about(more)} more images ({_about(low)} to {most})."
         )
+    accuracy = float(str(row["accuracy"]))
+    if is_more_than_all(accuracy, points):
+        return f"{what} {'is' if points == 1 else 'are'} not left above {accuracy:.4f}, what was measured."
     perhaps = f"; with luck {_about(low)} more images do" if math.isfinite(low) else ""
     trusted, best = _about(float(str(row["trusted_size"]))), float(str(row["most_accuracy"]))
     return (

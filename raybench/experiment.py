@@ -219,7 +219,7 @@ class Experiment(_Part):
     scheduler: Annotated[SchedulerConfig | None, BeforeValidator(_scheduler)] = SchedulerConfig()
     """none (patience still ends trials), or asha."""
     resources: ResourcesConfig = ResourcesConfig()
-    price_per_hour_usd: dict[str, NonNegativeFloat] = {}
+    price_per_hour_usd: Annotated[dict[str, NonNegativeFloat], BeforeValidator(accepted.price_per_hour_usd)] = {}
     """By instance type; `local` is this machine."""
     cache_limit_gb: Annotated[float, Field(gt=0, le=1e9)] = 50
     """Most that the cache folder of a machine may hold, in GB: decoded images and features."""

@@ -1,11 +1,12 @@
 """A table that someone else wrote in, results with the columns of a ranking out.
 
-A table of results (one row a configuration, or a row a seed) or of epochs, as CSV or Parquet. Columns that are no
-metric and that raybench does not know name the strategy. Accuracies in percent are recognised; `published_*` columns
-are ignored.
+A table of results (one row a configuration, or a row a seed) or of epochs, as CSV or Parquet. What its columns stand
+for is said by a reader or guessed (`raybench.table_columns`), and told in a note. Accuracies in percent are recognised;
+`published_*` columns are ignored.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,25 +14,21 @@ import pandas as pd
 import pyarrow as pa
 
 from raybench.errors import InputError
-from raybench.formats import safe_text
-from raybench.ranking import ABSENT, HIGHER_IS_BETTER, RANK_COLUMNS
-from raybench.recognize import PLAIN, Columns
+from raybench.formats import joined, safe_text
+from raybench.ranking import HIGHER_IS_BETTER
+from raybench.recognize import PLAIN, Columns, meanings_of
 from raybench.results import RESULTS_SCHEMA
+from raybench.table_columns import IGNORED, Reading, counted, is_boolean, is_numeric, read_columns
 
-METRIC_WORDS = frozenset(
-    {
-        "accuracy", "acc", "loss", "f1", "recall", "precision", "auc", "score", "error", "rank",
-        "seconds", "time", "cost", "usd", "price", "bytes", "flops", "parameters", "params", "memory",
-        "epoch", "epochs", "iterations", "latency", "rate", "step", "steps", "images",
-    },
-)  # fmt: skip
-"""A column of numbers with one of these words in its name is a metric."""
-SETTINGS_WITH_METRIC_WORDS = frozenset({"learning_rate", "dropout_rate", "step_epochs", "warmup_epochs"})
-"""Columns that name the strategy all the same."""
-READ_COLUMNS = frozenset(HIGHER_IS_BETTER) | frozenset(ABSENT)
+EXPORTED = (*RESULTS_SCHEMA.names, "learning_rate")
+"""Columns of a run's rows that were written to a file."""
 MOST_PERCENT = 100.0
 MOSTLY = 0.9
 """Share of accuracies above 1 from which on a column is taken to be in percent: a few are mistakes."""
+KEY = ("dataset", "train_size", "model", "weights", "strategy", "seed")
+"""What tells rows of a table of results apart."""
+MOST_NAMED = 12
+"""Columns named in a note; the rest are counted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -52,28 +49,36 @@ def load_table(path: Path, columns: Columns | None = None) -> Table:
     Raises:
         InputError: there is no such file, it cannot be read, or columns are missing (named).
     """
-    table = _renamed(read_table(path), columns or Columns(), path)
-    history = "epoch" in table and "test_accuracy" not in table
-    required = ["model", "epoch", "val_loss", "val_accuracy"] if history else ["model", "test_accuracy"]
-    missing = [column for column in required if column not in table]
+    table = read_table(path)
+    given = (columns or Columns()).names
+    there = ", ".join(map(repr, table))
+    for key, name in given.items():
+        if name not in table:
+            raise InputError(f"{path}: --column {key}={name}: there is no such column; there are {there}")
+    reading = read_columns(table, given, EXPORTED if "schema_version" in table else ())
+    renamed = _renamed(table, reading)
+    required = ("model", "epoch", "val_loss", "val_accuracy") if reading.is_history else ("model", "test_accuracy")
+    missing = [column for column in required if column not in renamed]
     if missing:
         raise InputError(
             f"{path}: no column {', '.join(map(repr, missing))}; a results table needs 'model' and 'test_accuracy', a "
             "history table 'model', 'epoch', 'val_loss' and 'val_accuracy'; there are "
-            f"{', '.join(map(repr, table))}: name one with --column {missing[0]}=NAME",
+            f"{there}: name one with --column {missing[0]}=NAME",
         )
     if table.empty:
         raise InputError(f"{path}: no rows; give a table with one row a configuration, seed or epoch")
-    checked = _checked(table, path)
-    named = _named(checked, path)
-    notes = tuple(checked.attrs.get("notes", ()))
-    epochs = named if history else None
-    if history:
+    checked, in_percent = _checked(renamed, reading, path)
+    named, remark = _with_seeds(_named(checked, reading, path), reading)
+    epochs = named if reading.is_history else None
+    not_read = [name for name in table if name in (*reading.left_over, *(() if remark else reading.repeats))]
+    how_read = " ".join(filter(None, [*_how_read(reading, in_percent), remark, *_not_read(not_read, reading)]))
+    notes: tuple[str, ...] = (how_read,) if how_read else ()
+    if reading.is_history:
         named = _best_epochs(named)
         notes += (
             "From epochs: val loss is the lowest of any epoch and val accuracy the highest, not of the same epoch.",
         )
-    _check_unique(named, path)
+    _check_unique(named, reading, path)
     return Table(results=named, epochs=epochs, notes=notes)
 
 
@@ -95,27 +100,52 @@ def read_table(path: Path) -> pd.DataFrame:
     return table.rename(columns=lambda name: str(name).strip())
 
 
-def _renamed(table: pd.DataFrame, columns: Columns, path: Path) -> pd.DataFrame:
-    """The table with the columns that a reader named, under the names that raybench knows, and a note of it."""
-    for key, name in columns.names.items():
-        if name not in table:
-            there = ", ".join(map(repr, table))
-            raise InputError(f"{path}: --column {key}={name}: there is no such column; there are {there}")
-    others = table.drop(columns=[key for key, name in columns.names.items() if key in table and key != name])
-    renamed = others.rename(columns={name: key for key, name in columns.names.items()})
-    if columns.names:
-        renamed.attrs["notes"] = (
-            f"Read so: {', '.join(f'{key} from {safe_text(name)}' for key, name in columns.names.items())}.",
-        )
+def _renamed(table: pd.DataFrame, reading: Reading) -> pd.DataFrame:
+    """The table with its columns under the names that raybench knows, without those that are not read."""
+    kept = [name for name in map(str, table) if name not in reading.left_over and not name.startswith(IGNORED)]
+    kept += [name for name in reading.names.values() if name not in kept]
+    renamed = table[kept].rename(columns={name: key for key, name in reading.names.items()})
+    if "seed" in reading.names and (numbers := counted(renamed["seed"])) is not None:
+        renamed["seed"] = numbers
+    if (
+        meanings_of(reading.names.get("weights", "")) == {"pretrained"}
+        and renamed["weights"].dropna().isin({0, 1}).all()
+    ):
+        renamed["weights"] = renamed["weights"].map({True: "pretrained", False: "random"})
     return renamed
 
 
-def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The table without published ranks and the like, its metrics being numbers and its accuracies fractions."""
-    table = table[[column for column in table.columns if not column.startswith("published_")]].copy()
+def _how_read(reading: Reading, in_percent: Collection[str]) -> list[str]:
+    """Sentences on which column was taken for what, where that is not plain from their names."""
+    said = []
+    if reading.names:
+        read = [
+            f"{key} from {safe_text(name)}{' (percent)' * (key in in_percent)}" for key, name in reading.names.items()
+        ]
+        read += [f"{key} in percent" for key in in_percent if key not in reading.names]
+        strategy = f"; the strategy's name tells {_listed(reading.settings)}" if reading.settings else ""
+        said.append(f"Read so: {', '.join(read)}{strategy}.")
+    elif in_percent:
+        said.append(f"In percent, and read so: {', '.join(in_percent)}.")
+    return said
+
+
+def _not_read(names: Collection[str], reading: Reading) -> list[str]:
+    """Sentences on columns that nothing was made of, and on how a reader says otherwise."""
+    said = [f"Not read: {_listed(names)}."] if names else []
+    return [*said, "Otherwise: --column KEY=NAME."] if reading.guessed else said
+
+
+def _listed(names: Collection[str]) -> str:
+    shown = [safe_text(name) for name in names][:MOST_NAMED]
+    return joined([*shown, f"{len(names) - len(shown)} more"] if len(names) > len(shown) else shown)
+
+
+def _checked(table: pd.DataFrame, reading: Reading, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The table, its metrics being numbers and its accuracies fractions, and which of them were in percent."""
+    table = table.copy()
     in_percent = []
-    if table["model"].isna().any():
-        raise InputError(f"{path}: row {_row_of(table['model'].isna())}: model is empty; name the model in every row")
+    _check_filled(table, "model", "name the model", reading, path)
     integers = [column for column in ("train_size", "seed", "epoch") if column in table]
     for column in [*(name for name in table.columns if name in HIGHER_IS_BETTER), *integers]:
         numbers = pd.to_numeric(table[column], errors="coerce")
@@ -134,11 +164,15 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
             wrong |= (numbers < 0) | (numbers > 1)
         if wrong.any():
             value = table[column][wrong].iloc[0]
-            raise InputError(f"{path}: row {_row_of(wrong)}: {column} is {value!s}; give {accepted}")
+            raise InputError(f"{path}: row {_row_of(wrong)}: {reading.label(column)} is {value!s}; give {accepted}")
         table[column] = numbers.astype("Int64") if column in integers else numbers.astype(float)
-    if in_percent:
-        table.attrs["notes"] = (*table.attrs.get("notes", ()), f"In percent, and read so: {', '.join(in_percent)}.")
-    return table
+    return table, in_percent
+
+
+def _check_filled(table: pd.DataFrame, key: str, wanted: str, reading: Reading, path: Path) -> None:
+    empty = table[key].isna()
+    if empty.any():
+        raise InputError(f"{path}: row {_row_of(empty)}: {reading.label(key)} is empty; {wanted} in every row")
 
 
 def _row_of(wrong: pd.Series) -> int:
@@ -146,12 +180,9 @@ def _row_of(wrong: pd.Series) -> int:
     return int(wrong.to_numpy().argmax()) + 1
 
 
-def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+def _named(table: pd.DataFrame, reading: Reading, path: Path) -> pd.DataFrame:
     """The table with a dataset and a strategy in every row."""
-    known = {"model", "epoch"}
-    if "schema_version" in table:  # rows of a run, written to a file
-        known |= set(RESULTS_SCHEMA.names)
-    settings = [column for column in table.columns if column not in known and _is_setting(table[column])]
+    settings = list(reading.settings)
     own = table["strategy"].map(_text) if "strategy" in table else pd.Series("", table.index)
     parts = [own, *(_setting_names(table[column]) for column in settings)]
     names = ["+".join(filter(None, row)) or PLAIN for row in zip(*parts, strict=True)]
@@ -162,28 +193,33 @@ def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     for column in ("dataset", "model", "weights", "trial_id"):
         if column in named:
             named[column] = named[column].map(lambda value: _text(value) or None).astype(object)
-    if "seed" in named and named["seed"].isna().any():
-        raise InputError(
-            f"{path}: row {_row_of(named['seed'].isna())}: seed is empty; give a whole number in every row"
-        )
+    if "seed" in named:
+        _check_filled(named, "seed", "give a whole number", reading, path)
     return named
 
 
-def _is_setting(column: pd.Series) -> bool:
-    name = str(column.name)
-    if name in READ_COLUMNS or name in RANK_COLUMNS:
-        return False  # a ranking that was written to a file can be ranked again
-    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    is_metric = numeric and not METRIC_WORDS.isdisjoint(name.lower().split("_"))
-    return name in SETTINGS_WITH_METRIC_WORDS or not is_metric
+def _with_seeds(table: pd.DataFrame, reading: Reading) -> tuple[pd.DataFrame, str]:
+    """The table with seeds that tell a configuration's rows apart and that configurations share, and what was done."""
+    key = [name for name in (*KEY, "epoch") if name in table]
+    if reading.repeats and table.duplicated(key).any():
+        numbering = ["seed", *reading.repeats]
+        seeds = table.groupby(numbering, dropna=False).ngroup().astype("Int64")
+        names = [reading.names.get("seed", "seed"), *reading.repeats]
+        return table.assign(seed=seeds), f"Seeds number the pairs of {_listed(names)}."
+    configuration = [name for name in key if name != "seed"]
+    if "seed" in reading.guessed and table["seed"].is_unique and table.duplicated(configuration).any():
+        seeds = table.groupby(configuration, dropna=False).cumcount().astype("Int64")
+        name = safe_text(reading.names["seed"])
+        return table.assign(seed=seeds), f"No two rows share a {name}, so seeds number each configuration's rows."
+    return table, ""
 
 
 def _setting_names(column: pd.Series) -> list[str]:
     """`fine_tuned` where that is true, the value of a text, `dropout=0.5` for a number; nothing where it is not set."""
     name = str(column.name)
-    if pd.api.types.is_bool_dtype(column.dropna().infer_objects()):
+    if is_boolean(column):
         return [name if not pd.isna(value) and value else "" for value in column]
-    if pd.api.types.is_numeric_dtype(column):
+    if is_numeric(column):
         return ["" if pd.isna(value) else f"{name}={value:g}" for value in column]
     return [_text(value) for value in column]
 
@@ -194,7 +230,7 @@ def _text(value: object) -> str:
 
 def _best_epochs(history: pd.DataFrame) -> pd.DataFrame:
     """One row a configuration and seed: lowest val loss, highest val accuracy, epochs, seconds."""
-    key = [name for name in ("dataset", "train_size", "model", "weights", "strategy", "seed") if name in history]
+    key = [name for name in KEY if name in history]
     rows = []
     for _, epochs in history.groupby(key, dropna=False, sort=False):
         known = epochs["val_loss"].notna()
@@ -212,14 +248,15 @@ def _best_epochs(history: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _check_unique(results: pd.DataFrame, path: Path) -> None:
-    key = [name for name in ("dataset", "train_size", "model", "weights", "strategy", "seed") if name in results]
+def _check_unique(results: pd.DataFrame, reading: Reading, path: Path) -> None:
+    key = [name for name in KEY if name in results]
     twice = results.duplicated(key)
     if twice.any():
         first = int(twice.to_numpy().argmax())
         same = results[key].iloc[first]
         label = ", ".join(f"{name} {same[name]}" for name in key if not pd.isna(same[name]))
+        not_read = f"; not read: {_listed(reading.left_over)}" if reading.left_over else ""
         raise InputError(
             f"{path}: row {first + 1} repeats a configuration ({label}); tell rows apart by a 'seed' column, or by a "
-            "column that names what differs",
+            f"column that names what differs{not_read}",
         )

@@ -144,6 +144,6 @@ def safe_cell(value: object) -> object:
     return f"'{text}" if value.lstrip().startswith(FORMULA_STARTS) else text
 
 
-def joined(names: list[str]) -> str:
+def joined(names: list[str], last: str = "and") -> str:
     """Names as a sentence lists them: `a`, `a and b`, `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"

@@ -14,7 +14,7 @@ Covered: machines that ran trials, from the moment the run had them. Not covered
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -59,6 +59,8 @@ class Kind(StrEnum):
 
 
 PARTS: Final = tuple(kind for kind in Kind if kind is not Kind.MACHINE)
+ENDED: Final = (Kind.COMPLETED, Kind.STOPPED, Kind.FAILED)
+"""What a trial has an entry of once it ended, however often it was begun."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,6 +149,12 @@ class Summary:
     residual_share: float
     """Of the machine time, that no line covers; below 0 where lines overlap; NaN where there is none."""
     sessions: int
+    wall_seconds: float
+    """Of all sessions, each as long as the machine that it had longest."""
+    trials: int
+    """That ended, whether completed, stopped or failed."""
+    tries: int
+    """Of learning rates."""
 
 
 def summary(ledger: pd.DataFrame) -> Summary:
@@ -154,12 +162,21 @@ def summary(ledger: pd.DataFrame) -> Summary:
     lines = {kind: _line(kind, ledger) for kind in Kind}
     machine = lines[Kind.MACHINE]
     covered = sum(lines[kind].device_minutes for kind in PARTS)
+    machines = ledger[ledger["kind"] == Kind.MACHINE]
     return Summary(
         lines=tuple(lines[kind] for kind in PARTS if lines[kind].entries),
         machine=machine,
         residual_share=1 - covered / machine.device_minutes if machine.device_minutes else math.nan,
         sessions=int(ledger["session"].nunique()),
+        wall_seconds=float(machines.groupby("session")["seconds"].max().sum()),
+        trials=_trials(ledger, ENDED),
+        tries=_trials(ledger, (Kind.SEARCH,)),
     )
+
+
+def _trials(ledger: pd.DataFrame, kinds: Collection[Kind]) -> int:
+    """Return how many trials have an entry of one of these kinds."""
+    return int(ledger.loc[ledger["kind"].isin(kinds), "trial_id"].nunique())
 
 
 def _line(kind: Kind, ledger: pd.DataFrame) -> Line:

@@ -7,7 +7,8 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from raybench.errors import InputError
 from raybench.eviction import clear, parse_age
 from raybench.experiment import load_experiment
 from raybench.foreign import Source, load_sources, parse_test_images, with_test_images
-from raybench.formats import is_missing, safe_cell
+from raybench.formats import duration_text, is_missing, joined, safe_cell
 from raybench.ledger import load as load_ledger
 from raybench.ledger import summary
 from raybench.manifest import MANIFEST, check_belongs
@@ -36,16 +37,18 @@ from raybench.report.cache_views import cache_notes, cache_table, cleared_lines
 from raybench.report.search_views import rate_sentences, search_view
 from raybench.report.spend_views import ledger_view, quote_view
 from raybench.report.tables import FORMATS, epochs_table, markdown_text, ranking_tables
+from raybench.report.trial_pace import trial_pace
 from raybench.report.views import TRIAL_COLUMNS, models_table, plan_view, predictions_table, trials_table
 from raybench.results import load_history, read_trial
 from raybench.runner import preflight_with_status, quote
 from raybench.runs import RUNS, Run, find_trial, open_run
-from raybench.trials import describe
+from raybench.trials import describe, learning_rate_cell
 from raybench.tries import RateOrigins, rate_origins
 
 DONE, SOME_FAILED, INTERRUPTED = 0, 1, 130
-FORMAT_OF_ENDING = {".csv": "csv", ".json": "json", ".md": "markdown"}
-"""What `rank --output` writes where no format is given; any other ending gets the table."""
+PARQUET = "parquet"
+FORMAT_OF_ENDING = {".csv": "csv", ".parquet": PARQUET, ".json": "json", ".md": "markdown", ".txt": "table"}
+"""What `rank --output` writes where no format is given."""
 PLAIN_WIDTH = 100
 """Columns of a table that goes to no terminal."""
 
@@ -117,10 +120,14 @@ def print_ranking(
     Without a format, the ending of `output` decides. `columns` are as `parse_columns` reads them, `test_images` as
     `parse_test_images` does.
     """
+    chosen = _format(output_format, output)
     source = with_test_images(load_sources(sources, parse_columns(columns)), parse_test_images(test_images))
     ranking = rank_source(source, by=by)
     rates = _rates(sources)
-    chosen = output_format or (FORMAT_OF_ENDING.get(output.suffix, "table") if output else "table")
+    if output is not None and chosen == PARQUET:
+        _write(output, lambda path: ranking.to_parquet(path, index=False))
+        console().print(Text(f"Wrote {output} ({chosen})"), soft_wrap=True)
+        return
     if chosen == "table" and output is None:
         _print_ranking(console(), ranking, source, rates=rates)
         return
@@ -136,7 +143,7 @@ def print_ranking(
     if output is None:
         sys.stdout.write(text)
         return
-    _write(output, text)
+    _write(output, lambda path: path.write_text(text, encoding="utf-8"))
     console().print(Text(f"Wrote {output} ({chosen})"), soft_wrap=True)
 
 
@@ -178,11 +185,29 @@ def print_comparison(
         out.print(Text(f"Wrote {output}"), soft_wrap=True)
 
 
-def _write(output: Path, text: str) -> None:
+def _format(asked: str | None, output: Path | None) -> str:
+    """Return the format that is asked for, or that the file's ending says; raise InputError where they do not fit."""
+    if output is None:
+        return asked or "table"
+    if output.is_dir():
+        raise InputError(f"--output {output}: cannot be written: it is a folder; give another file")
+    ending = output.suffix.lower()
+    endings = joined(list(FORMAT_OF_ENDING), "or")
+    # A file without an ending says nothing of itself, so that a format may be asked for.
+    if ending not in FORMAT_OF_ENDING and (ending or asked is None):
+        also = "" if ending else ", or say --format"
+        raise InputError(f"--output {output}: {ending or 'no ending'} is not accepted; give {endings}{also}")
+    if asked is not None and FORMAT_OF_ENDING.get(ending) == PARQUET:
+        raise InputError(f"--output {output}: --format {asked} is text; give another ending, or leave --format out")
+    return asked or FORMAT_OF_ENDING[ending]
+
+
+def _write(output: Path, write: Callable[[Path], object]) -> None:
     try:
-        output.write_text(text, encoding="utf-8")
+        write(output)
     except OSError as error:
-        raise InputError(f"--output {output}: cannot be written: {error.strerror}; give another file") from None
+        why = error.strerror or str(error)  # Arrow's errors have a text alone
+        raise InputError(f"--output {output}: cannot be written: {why}; give another file") from None
 
 
 def print_plan(
@@ -198,11 +223,13 @@ def print_plan(
     if measured_on is None:
         return
     out.print()
+    began = time.monotonic()
     with out.status("Starting Ray") as status:
         made = quote(
             experiment, str(file), facts, directory, **measured_on, tell=lambda notice: status.update(notice.text)
         )
     out.print(quote_view(made))
+    out.print(Text(f"Measured in {duration_text(time.monotonic() - began)}."))
 
 
 def print_trials(run_dir: Path) -> None:
@@ -216,25 +243,35 @@ def print_trials(run_dir: Path) -> None:
     spent = summary(load_ledger(run_dir))
     if spent.lines:
         out.print()
-        out.print(ledger_view(spent, kept_quote(run_dir)))
+        made = kept_quote(run_dir)
+        pace = trial_pace(run_dir, run.experiment, run.facts, run.trials, made)
+        out.print(ledger_view(spent, made, pace))
 
 
 def write_results(run_dir: Path, output: Path) -> None:
-    """Write one row a trial to a CSV or Parquet file. Raises InputError."""
-    results = open_run(run_dir).results()
+    """Write one row a trial, with its `learning_rate`, to a CSV or Parquet file. Raises InputError."""
+    run = open_run(run_dir)
+    results = run.results()
     if output.suffix not in {".csv", ".parquet"}:
         raise InputError(
             f"--output {output}: {output.suffix or 'no ending'} is not accepted; give a .csv or .parquet file"
         )
-    try:
-        if output.suffix == ".csv":
-            lists = {"test_per_class_recall": results["test_per_class_recall"].map(_json)}
-            results.assign(**lists).astype(object).map(safe_cell).to_csv(output, index=False, lineterminator="\n")
-        else:
-            results.to_parquet(output, index=False)
-    except OSError as error:
-        raise InputError(f"--output {output}: cannot be written: {error.strerror}; give another file") from None
+    results["learning_rate"] = _learning_rates(results, run)
+    if output.suffix == ".csv":
+        lists = {"test_per_class_recall": results["test_per_class_recall"].map(_json)}
+        table = results.assign(**lists).astype(object).map(safe_cell)
+        _write(output, lambda path: table.to_csv(path, index=False, lineterminator="\n"))
+    else:
+        _write(output, lambda path: results.to_parquet(path, index=False))
     console().print(Text(f"Wrote {output} ({len(results)} trials)"), soft_wrap=True)
+
+
+def _learning_rates(results: pd.DataFrame, run: Run) -> "pd.Series[Any]":
+    """Return the rate of each row's trial: numbers, or texts in all rows where the phases of one have several."""
+    cells = {trial.trial_id: learning_rate_cell(trial) for trial in run.trials}
+    column = results["trial_id"].map(cells)
+    has_text = any(isinstance(cell, str) for cell in cells.values())
+    return column.map(str, na_action="ignore").astype(object) if has_text else column.astype(float)
 
 
 def _json(values: Any) -> str | None:  # noqa: ANN401 - an array, or what is missing

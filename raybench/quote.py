@@ -15,7 +15,7 @@ Covered: machines that are all alike. Not covered: queueing for a cluster's mach
 import heapq
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from raybench.atomic import replacing
 from raybench.choices import step_key
 from raybench.cost import SECONDS_PER_HOUR
+from raybench.learning_rates import TUNING_SEED
 from raybench.pace import pace_key, seconds_alone
 from raybench.records import AshaSettings, DatasetFacts, Pace, Trial
 
@@ -56,8 +57,11 @@ class QuoteLine:
     strategy: str
     trials: int
     seconds: Range
+    """Of its tries of learning rates as well."""
     images_per_second: float
     """Training images, in the phase that takes longest."""
+    tries: int = 0
+    """Of learning rates, before the trials."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +81,10 @@ class Quote:
     lines: tuple[QuoteLine, ...]
     unmeasured: tuple[str, ...] = ()
     """Models whose phases could not be measured: the quote is without their trials."""
+    tries: int = 0
+    """Of learning rates, before the trials."""
+    slowdown: Mapping[str, float] | None = None
+    """What was expected of neighbours: as in `Terms`. None: an earlier raybench did not keep it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +113,7 @@ def make_quote(
     asha: AshaSettings | None,
     made_at: str,
 ) -> Quote:
-    """Return what the trials, in the order in which they start, will take."""
+    """Return what the trials and tries of learning rates, in the order in which they start, will take."""
     known = [trial for trial in trials if _is_known(trial, terms.paces)]
     least = [_least_epochs(trial, asha) for trial in known]
     most = [[phase.epochs for phase in trial.strategy.phases] for trial in known]
@@ -117,14 +125,20 @@ def make_quote(
         usd = Range(low=wall.low * hourly, high=wall.high * hourly)
     return Quote(
         made_at=made_at,
-        trials=len(known),
+        trials=len(known) - (tries := _tries(known)),
         places=terms.places,
         early_stopping=least != most,
         wall_seconds=wall,
         machine_usd=usd,
         lines=tuple(_lines(known, least, most, datasets, terms.paces)),
         unmeasured=tuple(dict.fromkeys(trial.model.name for trial in trials if not _is_known(trial, terms.paces))),
+        tries=tries,
+        slowdown={key: terms.slowdown.get(key, 1.0) for key in dict.fromkeys(map(step_key, known))},
     )
+
+
+def _tries(trials: Iterable[Trial]) -> int:
+    return sum(trial.seed == TUNING_SEED for trial in trials)
 
 
 def keep(run_dir: Path, quote: Quote) -> None:
@@ -246,9 +260,10 @@ def _lines(
             QuoteLine(
                 model=model,
                 strategy=strategy,
-                trials=len(places),
+                trials=len(places) - (tries := _tries(trials[place] for place in places)),
                 seconds=Range(low=sum(seconds[0]), high=sum(seconds[1])),
                 images_per_second=1 / slowest,
+                tries=tries,
             )
         )
     return lines

@@ -88,6 +88,9 @@ ABSENT: dict[str, str | int | None] = {
 }
 """What stands for a column that a table does not have."""
 
+CHANCE = "p_best"
+"""A ranking can be ordered by it too, highest first: no column of results, but one that ranking makes."""
+
 ALIASES = {"cost": "standalone_cost_usd", "time": "train_seconds", "accuracy": "test_accuracy"}
 """What tables call columns."""
 
@@ -126,8 +129,8 @@ def rank(
 
     Args:
         results: one row a trial, at least with `model` and `test_accuracy` or `val_accuracy`.
-        by: column to order by in place of accuracy, one of `HIGHER_IS_BETTER`; it is appended to the columns
-            where it is not one of them.
+        by: column to order by in place of accuracy, one of `HIGHER_IS_BETTER`, or `p_best`; it is appended to the
+            columns where it is not one of them.
         also: further columns, of `HIGHER_IS_BETTER`, whose means over seeds are appended; NaN where the results
             do not have one.
         outcomes: which test images each trial classified correctly, by trial id, for intervals from them.
@@ -152,7 +155,13 @@ def rank(
     columns = list(dict.fromkeys([*RANK_COLUMNS, *([by] if by else []), *also]))
     if not groups:
         return pd.DataFrame(columns=columns)
-    return pd.concat(groups, ignore_index=True)[columns]
+    ranking = pd.concat(groups, ignore_index=True)[columns]
+    if by == CHANCE and ranking[CHANCE].isna().all():
+        raise InputError(
+            "--by: no p_best is known here; it takes two seeds that all configurations share, and what each network "
+            f"said of each test image; give one of {', '.join(_usable(results))}"
+        )
+    return ranking
 
 
 def _check_names(also: Sequence[str]) -> None:
@@ -163,9 +172,9 @@ def _check_names(also: Sequence[str]) -> None:
 
 def _prepared(results: pd.DataFrame, by: str | None) -> pd.DataFrame:
     """The trials with every column that ranking reads; NaN where the table has none."""
-    if by is not None and (by not in HIGHER_IS_BETTER or by not in results):
-        usable = [column for column in HIGHER_IS_BETTER if column in results]
-        raise InputError(f"--by: {by!r} is no column to rank by; give one of {', '.join(usable)}")
+    if by not in {None, CHANCE, *_usable(results)}:
+        usable = ", ".join([*_usable(results), CHANCE])
+        raise InputError(f"--by: {by!r} is no column to rank by; give one of {usable}")
     if "model" not in results and len(results):
         raise InputError("no column 'model'; a table of results names the model in every row")
     trials = results.copy()
@@ -187,6 +196,11 @@ def _prepared(results: pd.DataFrame, by: str | None) -> pd.DataFrame:
             "`seed` or `strategy` column",
         )
     return trials
+
+
+def _usable(results: pd.DataFrame) -> list[str]:
+    """Columns of results that a ranking can be ordered by."""
+    return [column for column in HIGHER_IS_BETTER if column in results]
 
 
 def _numbers(column: pd.Series, accepted: str) -> pd.Series:
@@ -261,7 +275,7 @@ def _order(table: pd.DataFrame, by: str | None) -> list[int]:
     keys = pd.DataFrame(index=table.index)
     keys["incomplete"] = table["stopped"] > 0
     if by is not None:
-        keys["by"] = table[by].round(SAME_ACCURACY_DECIMALS) * (-1 if HIGHER_IS_BETTER[by] else 1)
+        keys["by"] = table[by].round(SAME_ACCURACY_DECIMALS) * (-1 if by == CHANCE or HIGHER_IS_BETTER[by] else 1)
     keys["accuracy"] = -table["accuracy"]
     keys["cost"] = table["cost"]
     keys["train_seconds"] = table["train_seconds"]

@@ -18,19 +18,22 @@ SAME = {
     "testing": "test", "holdout": "test", "heldout": "test",
     "xent": "loss", "nll": "loss", "ce": "loss", "crossentropy": "loss",
     "dollars": "usd", "dollar": "usd",
+    "top1": "accuracy", "acc1": "accuracy",
+    "num": "n", "imgs": "images",
 }  # fmt: skip
 """Words that mean the same."""
 NOISE = frozenset(
     {
-        "mean", "avg", "average", "ptl", "metrics", "metric", "top1", "name", "type", "kind", "pct", "percent",
+        "mean", "avg", "average", "ptl", "metrics", "metric", "name", "type", "kind", "id", "pct", "percent",
         "score", "final", "config", "hparams", "params", "args", "cfg",
     }
 )  # fmt: skip
 """Words that say nothing."""
 OTHER_METRICS = frozenset(
     {
-        "std", "var", "sem", "min", "max", "best", "top5", "top3", "balanced", "class", "per", "f1", "auc", "recall",
-        "precision", "low", "high", "hour", "rate", "ema", "error", "reg", "aux",
+        "std", "var", "sem", "stderr", "ci", "err", "min", "max", "best", "top5", "acc5", "top3", "balanced", "class",
+        "per", "f1", "auc", "recall", "precision", "low", "high", "lower", "upper", "hour", "rate", "ema", "error",
+        "reg", "aux", "inference", "search",
     }
 )  # fmt: skip
 """Words that make a metric another one."""
@@ -48,19 +51,50 @@ METRICS: dict[str, tuple[str, ...]] = {
     "train_accuracy": ("train accuracy", "accuracy"),
 }
 """Words of the names that a metric is known by, best first; what an earlier line takes is gone for a later one."""
+TABLE_METRICS: dict[str, tuple[str, ...]] = {
+    "train_seconds": (
+        *METRICS["train_seconds"], "train s", "train sec", "time", "time s", "time sec", "time seconds", "seconds",
+        "secs", "duration", "elapsed", "wall time",
+    ),
+    "standalone_cost_usd": (*METRICS["standalone_cost_usd"], "train cost usd", "cost", "train cost", "price"),
+    "test_loss": METRICS["test_loss"],
+    "test_accuracy": ("test accuracy", "accuracy"),
+    "val_loss": ("val loss",),
+    "val_accuracy": ("val accuracy",),
+    "train_loss": ("train loss",),
+}  # fmt: skip
+"""As `METRICS`, for a table of results: there, an accuracy that names no split is what a study reports, on test."""
 SPLITS = frozenset({"train", "val", "test"})
 SETTINGS: dict[str, tuple[str, ...]] = {
     "dataset": ("dataset",),
-    "train_size": ("train size", "n train", "num train", "train images", "train samples", "n train samples"),
+    "train_size": (
+        "train size", "n train", "train images", "train samples", "n train samples", "n train images", "train set size",
+        "n images", "n samples", "samples", "images", "ntrain", "nimages",
+    ),
     "model": ("model", "arch", "architecture", "network", "net", "backbone", "encoder"),
     "weights": ("weights", "pretrained"),
-    "strategy": ("strategy", "method", "recipe"),
-    "seed": ("seed", "random seed", "rng", "random state", "rng seed"),
-}
+    "strategy": ("strategy", "method", "recipe", "mode"),
+    "seed": (
+        "seed", "random seed", "rng", "random state", "rng seed", "rep", "repeat", "repetition", "replicate", "run",
+        "trial", "fold",
+    ),
+}  # fmt: skip
 PLAIN = "plain"
 """Strategy of a row where every column that could name one says no."""
 GIVEN_ONLY = ("inference_images_per_second", "inference_latency_seconds")
 """Columns that are never guessed, but that a reader can name."""
+KEYS = (*SETTINGS, *METRICS, *GIVEN_ONLY)
+"""Columns that a reader can name."""
+SHORT = {
+    "cost": "standalone_cost_usd",
+    "time": "train_seconds",
+    "seconds": "train_seconds",
+    "accuracy": "test_accuracy",
+    "images": "train_size",
+    "size": "train_size",
+}
+"""What a reader may call them as well."""
+KEYS_TEXT = f"{', '.join(KEYS)}; or for short {', '.join(f'{short} ({key})' for short, key in SHORT.items())}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,17 +109,19 @@ def parse_columns(given: Sequence[str]) -> Columns:
     """Read `KEY=NAME`, as `--column test_accuracy=mean_acc`.
 
     Raises:
-        InputError: one has no `=`, or its key is not of those that raybench reads.
+        InputError: one has no `=`, its key is neither of `KEYS` nor of `SHORT`, or two keys mean the same.
     """
-    names = {}
+    names: dict[str, str] = {}
     for each in given:
         key, equals, name = each.partition("=")
         if not equals or not name.strip():
             raise InputError(f"--column: {each!r} says no column; give KEY=NAME, such as test_accuracy=mean_acc")
-        known = [*SETTINGS, *METRICS, *GIVEN_ONLY]
-        if key.strip() not in known:
-            raise InputError(f"--column: {key.strip()!r} is none of raybench's columns; give one of {', '.join(known)}")
-        names[key.strip()] = name.strip()
+        full = SHORT.get(key.strip(), key.strip())
+        if full not in KEYS:
+            raise InputError(f"--column: {key.strip()!r} is none of raybench's columns; give one of {KEYS_TEXT}")
+        if names.get(full, name.strip()) != name.strip():
+            raise InputError(f"--column: {full} is both {names[full]!r} and {name.strip()!r}; name one column")
+        names[full] = name.strip()
     return Columns(names=names)
 
 
@@ -97,14 +133,16 @@ def recognize(
     `given` names come first, and are taken as they are.
     """
     given = {key: name for key, name in (given or {}).items() if key in known or key in GIVEN_ONLY}
-    free = {name: _words(name) for name in names if name not in given.values()}
+    free = {name: meanings_of(name) for name in names if name not in given.values()}
     found = dict(given)
     # All names that fit exactly come before those that merely hold the words of another.
-    for fits in (_exactly, _among_others) if known is METRICS else (_exactly,):
+    for fits in (_exactly, _among_others) if known.keys() <= METRICS.keys() else (_exactly,):
         for key, spellings in known.items():
             if key in found:
                 continue
-            name = next((name for spelling in spellings if (name := fits(_words(spelling), free)) is not None), None)
+            name = next(
+                (name for spelling in spellings if (name := fits(meanings_of(spelling), free)) is not None), None
+            )
             if name is not None:
                 found[key] = name
                 del free[name]
@@ -122,11 +160,17 @@ def _among_others(spelling: frozenset[str], free: Mapping[str, frozenset[str]]) 
         for name, words in free.items()
         if spelling <= words and not (words - spelling) & (OTHER_METRICS | SPLITS)
     }
-    measures = {"accuracy", "loss", "usd"} & spelling
+    measures = {"accuracy", "loss", "usd", "cost"} & spelling
     return min(fitting, key=fitting.__getitem__) if fitting and measures else None
 
 
-def _words(name: str) -> frozenset[str]:
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    words = re.split(r"[^a-z0-9]+", apart.lower())
-    return frozenset(SAME.get(word, word) for word in words if word) - NOISE
+def meanings_of(name: str) -> frozenset[str]:
+    """Return the words of a name, one for all that mean the same, without those that say nothing."""
+    return frozenset(SAME.get(word, word) for word in words_of(name)) - NOISE
+
+
+def words_of(name: str) -> frozenset[str]:
+    """Return the words of a name, in small letters: of `nImages` n and images, of `Top-1 acc.` top1 and acc."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    joined = re.sub(r"(?<![a-z])(top[-_ @]|acc@)(?=[135](?![0-9]))", lambda found: found[1][:-1], apart)
+    return frozenset(re.findall(r"[a-z0-9]+", joined))

@@ -208,6 +208,14 @@ def seed_text(trial: Trial) -> str:
     return f"learning rate {rates_text([phase.learning_rate for phase in trial.strategy.phases])}"
 
 
+def learning_rate_cell(trial: Trial) -> float | str | None:
+    """Return the rate of all phases, or a text such as `0.001, 1e-05` where they differ; None before one is chosen."""
+    if is_undecided(trial):
+        return None
+    rates = [phase.learning_rate for phase in trial.strategy.phases]
+    return rates[0] if len(set(rates)) == 1 else ", ".join(map(str, rates))
+
+
 def weights_label(weights: str) -> str:
     """Return what tables show: the name of the file for weights from a file, else the choice itself."""
     return Path(weights).name if weights.endswith(FILE_SUFFIXES) else weights

@@ -173,10 +173,13 @@ def test_how_much_data_says_why_the_first_study_has_no_curve_and_what_a_curve_pr
     table = pd.DataFrame({"train_size": [300, 600, 1200, 2400]})
     table["test_accuracy"] = 1 - 0.4 * (table["train_size"] / 300) ** -0.4
     table.assign(model="net").to_csv(tmp_path / "curve.csv", index=False)
-    text = answer("how_much_data", tmp_path / "curve.csv", "--at", "9600", "--output", tmp_path / "plot.html")
+    sizes = ("--at", "9600", "--at", "90000")
+    text = answer("how_much_data", tmp_path / "curve.csv", *sizes, "--output", tmp_path / "plot.html")
     predicted = float(line(text, "9600")[1].split()[0])
     assert predicted == pytest.approx(1 - 0.4 * 32**-0.4, abs=0.02)
     assert "1 point more needs about" in text
+    assert [line(text, size)[-1] for size in ("9600", "90000")] == ["yes", "no"]
+    assert "Not trusted: more than 8 times the largest size, 2400 images." in text
     assert "measured" in page(tmp_path / "plot.html")
 
 

@@ -1,5 +1,7 @@
 """Differences of configurations: the same wherever they are asked for, and as wide as they should be."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ from tests.known_truth import drawn_scores, drawn_study
 SIZES = (100, 200, 400)
 CHOICES = ("linear-probe", "fine-tune")
 MODELS = ("resnet8", "resnet20")
+KEYS = ["train_size", "model", "strategy"]
 
 
 def results(seeds: int = 2) -> pd.DataFrame:
@@ -72,29 +75,21 @@ def test_a_step_along_the_frontier_has_the_interval_of_the_gain() -> None:
         steps = value(table, test_images=300, across_sizes=across_sizes).query("on_frontier")
         assert steps["points"].notna().any()
         for _, group in steps.groupby("comparison"):
-            for before, after in zip(group.iloc[:-1].itertuples(), group.iloc[1:].itertuples(), strict=True):
-                pair = found[
-                    (found["train_size"] == before.train_size)
-                    & (found["model"] == before.model)
-                    & (found["strategy"] == before.strategy)
-                    & found["after"].isin([str(after.strategy), str(after.train_size), str(after.model)])
-                ]
-                same = [
-                    after.train_size == before.train_size,
-                    after.model == before.model,
-                    after.strategy == before.strategy,
-                ]
-                if sum(same) == 2 and len(pair) == 1:
-                    assert after.points_low == pytest.approx(100 * pair["low"].iloc[0])
-                    assert after.points_high == pytest.approx(100 * pair["high"].iloc[0])
+            rows = group.to_dict("records")
+            for before, after in pairwise(rows):
+                changed = [name for name in KEYS if before[name] != after[name]]
+                pair = found[(found[KEYS] == [before[name] for name in KEYS]).all(axis=1)]
+                pair = pair[pair["after"] == str(after[changed[0]])]
+                if len(changed) == 1 and len(pair) == 1:
+                    assert after["points_low"] == pytest.approx(100 * pair["low"].iloc[0])
+                    assert after["points_high"] == pytest.approx(100 * pair["high"].iloc[0])
                     checked += 1
     assert checked >= 6
 
 
 def test_an_accuracy_has_the_same_interval_whether_sizes_are_compared_or_not() -> None:
-    keys = ["train_size", "model", "strategy"]
     alone, across = (
-        value(results(), test_images=300, across_sizes=across).set_index(keys).sort_index() for across in (False, True)
+        value(results(), test_images=300, across_sizes=across).set_index(KEYS).sort_index() for across in (False, True)
     )
     columns = ["accuracy_low", "accuracy_high"]
     pd.testing.assert_frame_equal(alone[columns], across[columns])

@@ -47,7 +47,18 @@ def test_by_default_sizes_that_were_run_and_a_grid_up_to_where_it_is_trusted_are
     assert measured["train_size"].to_list() == list(SIZES)
     assert ((measured["low"] <= measured["measured"]) & (measured["measured"] <= measured["high"])).all()
     assert table["trusted"].all()
-    assert not predictions(trials(), [100_000])["trusted"].any()
+    assert table["reason"].isna().all()
+
+
+def test_a_prediction_that_is_not_trusted_says_why() -> None:
+    far = predictions(trials(), [2400, 100_000])
+    assert far["trusted"].to_list() == [True, False]
+    assert far["reason"].isna().to_list() == [True, False]
+    assert far["reason"][1] == "more than 8 times the largest size, 4800 images"
+    table = trials()
+    narrow = predictions(table[table["train_size"] >= 1200], [38400])
+    assert narrow["reason"][0] == "further above the largest size, 4800 images, than the smallest, 1200, lies below it"
+    assert narrow["accuracy"].notna().all(), "the prediction is there all the same"
 
 
 def test_more_images_are_told_with_their_interval() -> None:
@@ -69,6 +80,18 @@ def test_points_out_of_reach_are_called_so() -> None:
     assert row["most_accuracy"] == pytest.approx(0.8, abs=0.02)
     assert row["answer"].startswith("5 points more are not reachable with this configuration")
     assert list(more_images(trials()).columns) == MORE_IMAGES_COLUMNS
+
+
+def test_a_gain_beyond_all_images_right_is_not_left() -> None:
+    table = trials()
+    table["test_accuracy"] = 1 - (1 - table["test_accuracy"]) / 60
+    best = table.loc[table["train_size"] == table["train_size"].max(), "test_accuracy"].mean()
+    assert best > 0.99
+    (row,) = more_images(table).to_dict("records")
+    assert (row["reachable"], math.isinf(row["more_images_low"])) == (False, True)
+    assert row["answer"] == f"1 point more is not left above {best:.4f}, what was measured."
+    (half,) = more_images(table, points=0.01).to_dict("records")
+    assert "not left" not in half["answer"]
 
 
 @pytest.mark.parametrize(

@@ -92,8 +92,8 @@ def test_seeds_of_one_configuration_are_averaged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("network,test_accuracy\na,0.5\n", "no column 'model'; a results table needs"),
-        ("model,accuracy\na,0.5\n", "no column 'test_accuracy'"),
+        ("kind,test_accuracy\na,0.5\n", "no column 'model'; a results table needs"),
+        ("model,figure\na,0.5\n", "no column 'test_accuracy'"),
         ("model,epoch,val_loss\na,1,0.5\n", "no column 'val_accuracy'"),
         ("model,test_accuracy\n", "no rows"),
         ("", "cannot be read"),
@@ -170,14 +170,18 @@ def test_a_reader_can_say_which_column_is_which(tmp_path: Path) -> None:
     assert source.results["test_accuracy"].to_list() == [0.5, 0.6]
     assert source.results["seed"].to_list() == [1, 1]
     assert source.results["strategy"].to_list() == ["lr=0.1", "lr=0.1"]
-    assert source.notes == ("Read so: model from net, test_accuracy from acc, seed from rng.",)
+    (note,) = source.notes
+    assert note.startswith(
+        "Read so: model from net, test_accuracy from acc, seed from rng; the strategy's name tells lr."
+    )
+    assert note.endswith("Not read: model.")
     with pytest.raises(InputError, match=r"--column seed=dice: there is no such column; there are 'net', 'acc', 'rng'"):
         load_source(table, parse_columns(["seed=dice"]))
 
 
 def test_a_missing_column_names_those_that_are_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there are 'model', 'acc': name one with --column test_accuracy=NAME"):
-        load_source(write(tmp_path, "model,acc\na,0.5\n"))
+    with pytest.raises(InputError, match=r"there are 'model', 'figure': name one with --column test_accuracy=NAME"):
+        load_source(write(tmp_path, "model,figure\na,0.5\n"))
 
 
 def test_a_reader_can_name_the_columns_of_a_history_too(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,27 @@ def test_the_last_line_of_a_machine_counts_for_each_session(tmp_path: Path) -> N
     total = summary(load(tmp_path))
     assert total.machine.device_minutes == pytest.approx(7 / 60)
     assert total.sessions == 2
+
+
+def test_trials_tries_and_wall_time_are_counted_over_all_sessions_and_machines(tmp_path: Path) -> None:
+    elsewhere = replace(entry(Kind.MACHINE, 3), node="there")
+    tries = [replace(entry(Kind.SEARCH, 1), trial_id=name) for name in ("a", "b")]
+    trials = [
+        replace(entry(kind, 1, session=session), trial_id=name)
+        for kind, name, session in (
+            (Kind.INTERRUPTED, "c", "one"),
+            (Kind.COMPLETED, "c", "two"),
+            (Kind.FAILED, "d", "one"),
+            (Kind.COMPLETED, "d", "two"),
+            (Kind.STOPPED, "e", "two"),
+            (Kind.LOST, "f", "two"),
+        )
+    ]
+    whole = [entry(Kind.MACHINE, 10), elsewhere, entry(Kind.MACHINE, 7, session="two")]
+    append(tmp_path, [*tries, *trials, *whole])
+    total = summary(load(tmp_path))
+    assert (total.trials, total.tries) == (3, 2)
+    assert total.wall_seconds == pytest.approx(17), "machines are there at the same time, sessions are not"
 
 
 def test_a_sum_with_an_unknown_price_is_unknown(tmp_path: Path) -> None:

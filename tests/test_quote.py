@@ -1,6 +1,7 @@
 """Quotes by hand: what trials take is simple enough to add up."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raybench.choices import step_key
+from raybench.learning_rates import TUNING_SEED
 from raybench.pace import pace_keys
 from raybench.quote import MARGIN, QUOTE, TRIAL_SECONDS, Quote, Terms, keep, kept, make_quote
 from raybench.records import AshaSettings, DatasetFacts, Pace, Strategy, Trial
@@ -135,6 +137,27 @@ def test_models_that_could_not_be_measured_are_named_and_left_out() -> None:
 
 def test_cost_is_unknown_without_a_price_of_every_machine() -> None:
     assert quoted(fine_tune("a"), usd_per_hour=None).machine_usd is None
+
+
+def test_tries_of_learning_rates_are_counted_apart_and_neighbours_kept() -> None:
+    trial = fine_tune("a")
+    tries = [replace(fine_tune(str(number)), seed=TUNING_SEED) for number in range(5)]
+    made = quoted(*tries, trial, slowdown={step_key(trial): 1.5, "of another": 2.0})
+    assert (made.trials, made.tries) == (1, 5)
+    assert (made.lines[0].trials, made.lines[0].tries) == (1, 5)
+    assert made.slowdown == {step_key(trial): 1.5}
+    assert quoted(trial).slowdown == {step_key(trial): 1.0}
+
+
+def test_a_quote_that_an_earlier_raybench_kept_is_read(tmp_path: Path) -> None:
+    made = json.loads(json.dumps(asdict(quoted(fine_tune("a")))))
+    for name in ("tries", "slowdown"):
+        del made[name]
+    del made["lines"][0]["tries"]
+    (tmp_path / QUOTE).write_text(json.dumps(made))
+    earlier = kept(tmp_path)
+    assert earlier is not None
+    assert (earlier.trials, earlier.tries, earlier.slowdown) == (1, 0, None)
 
 
 @given(places=st.integers(1, 8), count=st.integers(1, 12))

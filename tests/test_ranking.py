@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from raybench.errors import InputError
 from raybench.outcomes import Outcome, outcome_of
-from raybench.ranking import HIGHER_IS_BETTER, RANK_COLUMNS, rank
+from raybench.ranking import HIGHER_IS_BETTER, RANK_COLUMNS, SAME_ACCURACY_DECIMALS, rank
 
 ACCURACIES = st.one_of(st.none(), st.integers(0, 20).map(lambda hits: hits / 20))
 SECONDS = st.one_of(st.none(), st.integers(1, 5).map(float))
@@ -61,7 +61,7 @@ def test_ranking_keeps_its_invariants(results: pd.DataFrame, images: int | None,
         complete = group["stopped"] == 0
         assert complete.is_monotonic_decreasing, "complete configurations come first"
         scored = group["test_accuracy"][complete] if group["test_accuracy"].notna().any() else group["val_accuracy"]
-        assert scored[complete].dropna().is_monotonic_decreasing
+        assert scored[complete].dropna().round(SAME_ACCURACY_DECIMALS).is_monotonic_decreasing
         assert group["pick"].sum() <= 1
         trials = results[results["train_size"] == size]
         assert not group["pick"][~complete].any()
@@ -270,6 +270,29 @@ def test_any_number_can_be_ranked_by_in_its_own_direction(by: str, first: str) -
     assert ranking["model"].iloc[0] == first
     assert list(ranking.columns)[: len(RANK_COLUMNS)] == RANK_COLUMNS
     assert by in ranking
+
+
+def test_a_ranking_by_the_probability_of_being_best_has_the_highest_first() -> None:
+    rows = {"steady": [0.9, 0.905, 0.9], "next": [0.895, 0.9, 0.9], "wild": [0.8, 0.99, 0.9]}
+    trials = [
+        trial(model, seed=seed, trial_id=f"{model}{seed}", test_accuracy=accuracy, train_seconds=seconds)
+        for seconds, (model, accuracies) in enumerate(rows.items())
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    outcomes = outcomes_of(
+        {each["trial_id"]: [image < 200 * each["test_accuracy"] for image in range(200)] for each in trials}
+    )
+    ranking = ranked(*trials, outcomes=outcomes, by="p_best")
+    assert ranking["p_best"].is_monotonic_decreasing
+    assert ranking["p_best"].notna().all()
+    assert list(ranking.columns) == RANK_COLUMNS
+
+
+def test_a_ranking_by_a_probability_that_is_unknown_is_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"--by: no p_best is known here; it takes two seeds .* give one of test_accuracy"
+    ):
+        ranked(trial("a"), trial("b"), by="p_best")
 
 
 @pytest.mark.parametrize("by", ["acuracy", "model", "test_loss"])

@@ -70,8 +70,14 @@ def notes(
     complete = ranking[ranking["stopped"] == 0]
     if (complete["seeds"] == 1).any():
         said.append("One seed: how far another seed would land is unknown, and no interval covers it.")
-    if complete["tie_group"].isna().any():
+    seeds = [count for _, group in by_group for count in not_compared(group)["seeds"]]
+    if 1 in seeds:
         said.append("No number of images and one seed: what cannot be told apart is unknown.")
+    if any(count > 1 for count in seeds):
+        said.append(
+            "No number of images, and configurations whose seeds scored exactly alike (tie -): what cannot be told "
+            "apart from them is unknown; --test-images N gives it."
+        )
     if _no_chances(complete):
         said.append(
             "No probability of being best: it takes two seeds that all configurations share, and what each network "
@@ -84,6 +90,12 @@ def notes(
     if complete["standalone_cost_usd"].isna().any():
         said.append("Cost in USD is unknown where no price is given; training time stands in for it.")
     return said
+
+
+def not_compared(group: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a group that completed with a known accuracy, of which no tie is known."""
+    column = "test_accuracy" if group["test_accuracy"].notna().any() else "val_accuracy"
+    return group[(group["stopped"] == 0) & group[column].notna() & group["tie_group"].isna()]
 
 
 def _no_chances(complete: pd.DataFrame) -> bool:
@@ -184,7 +196,7 @@ def _cost(row: pd.Series) -> str:
 
 def _not_told_apart(pick: pd.Series, ranking: pd.DataFrame) -> str:
     if is_missing(pick["tie_group"]):
-        return "How far chance moves these accuracies is unknown, so none is told apart from it."
+        return not_compared_text(pick)
     column = "val_accuracy" if is_missing(pick["test_accuracy"]) else "test_accuracy"
     group = ranking[(ranking["tie_group"] == pick["tie_group"]).fillna(value=False)]
     leader = group.loc[group[column].astype(float).idxmax()]
@@ -199,8 +211,28 @@ def _not_told_apart(pick: pd.Series, ranking: pd.DataFrame) -> str:
     elif others:
         said.append(f"Cannot be told apart from it: {others}.")
     elif pick["tie_group"] == 1 and len(ranking) > 1:
-        said.append("It stands apart from all others that completed.")
+        said.append(stands_apart_text(ranking))
     return " ".join(said)
+
+
+def not_compared_text(row: pd.Series) -> str:
+    """Why it is unknown what a configuration cannot be told apart from."""
+    if is_missing(row["test_accuracy_low"]):
+        return "How far chance moves these accuracies is unknown, so none is told apart from it."
+    return (
+        "Its seeds scored exactly alike, so its interval is borrowed from how far those of others scatter; without the "
+        "number of test images, what cannot be told apart from it is unknown."
+    )
+
+
+def stands_apart_text(ranking: pd.DataFrame) -> str:
+    """What is said of the first of a group that nothing is tied with."""
+    strangers = len(not_compared(ranking))
+    if not strangers:
+        return "It stands apart from all others that completed."
+    if ranking["tie_group"].notna().sum() == 1:
+        return "None of the others can be compared with it."
+    return f"It stands apart from all others that can be compared; {strangers} cannot."
 
 
 def _names(rows: pd.DataFrame, ranking: pd.DataFrame) -> str:

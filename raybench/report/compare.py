@@ -1,7 +1,8 @@
 """Two sources in; what both hold and how that differs, what only one holds, and whether that is a fair comparison, out.
 
 Configurations that both sources hold are compared on the seeds that both have, image by image where both were scored
-on the same images. Differences are those of the second source from the first.
+on the same images. Differences are those of the second source from the first; both accuracies are means over the seeds
+that are compared, so that what is shown adds up.
 
 Covered: accuracies, costs, picks, conditions that manifests tell. Not covered: conditions of tables, which say none.
 """
@@ -33,17 +34,22 @@ COMPARE_COLUMNS = [
     "p_value",
     "told_apart",
     "seeds",
+    "first_seeds",
+    "second_seeds",
     "doubt",
     "first_cost_usd",
     "second_cost_usd",
     "first_seconds",
     "second_seconds",
 ]
-"""Columns of `Comparison.shared`. Accuracies and differences are fractions, `p_value` is adjusted (Holm 1979)."""
+"""Columns of `Comparison.shared`. Accuracies and differences are fractions, `p_value` is adjusted (Holm 1979). `seeds`
+is how many are compared in pairs, 0 where all of either's are compared; the next two, how many scored ones each has."""
 FAIR = "Nothing is known to make this comparison unfair."
 UNFAIR = "Read the conditions first: not everything was the same."
 METRICS = ("test_accuracy", "val_accuracy")
 """What is compared: the first that both sources know of a configuration."""
+FEWEST_PAIRS = 2
+"""Seeds that both must have to be compared in pairs, unless one has a single seed in all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -136,19 +142,22 @@ def _row(pair: pd.Series, first: Material, second: Material) -> dict[str, object
     scored = [name for name in METRICS if not any(is_missing(pair[f"{name}_{side}"]) for side in ("first", "second"))]
     metric = scored[0] if scored else METRICS[0]
     ours, theirs = (_scores(material, pair, metric) for material in (first, second))
+    seeds = _paired_seeds(ours, theirs)
     estimate = difference_interval(theirs, ours)
     complete = not pair["stopped_first"] and not pair["stopped_second"]
     return {
         **{name: pair[name] for name in CONFIGURATION},
         "metric": metric,
-        "first": pair[f"{metric}_first"],
-        "second": pair[f"{metric}_second"],
+        "first": _mean(ours, seeds),
+        "second": _mean(theirs, seeds),
         "difference": estimate.value,
         "low": estimate.low,
         "high": estimate.high,
         "p_value": _chance(estimate) if complete else math.nan,
         "told_apart": None,
-        "seeds": len(set(ours.seeds) & set(theirs.seeds)),
+        "seeds": len(seeds),
+        "first_seeds": len(ours.seeds),
+        "second_seeds": len(theirs.seeds),
         "doubt": str(estimate.doubt),
         "first_cost_usd": pair["standalone_cost_usd_first"],
         "second_cost_usd": pair["standalone_cost_usd_second"],
@@ -167,6 +176,23 @@ def _scores(material: Material, row: pd.Series, metric: str) -> Scores:
         material.source.outcomes if metric == "test_accuracy" else {},
         images.get(str(row["dataset"])),
     )
+
+
+def _paired_seeds(ours: Scores, theirs: Scores) -> set[int]:
+    """Seeds that `difference_interval` compares in pairs; none where it takes all of either's, as independent ones."""
+    shared = set(ours.seeds) & set(theirs.seeds)
+    either = min(len(ours.seeds), len(theirs.seeds))
+    return shared if len(shared) >= min(FEWEST_PAIRS, either) else set()
+
+
+def _mean(scores: Scores, seeds: set[int]) -> float:
+    """Accuracy over these seeds, or over all where there are none; NaN without a score."""
+    of = [
+        float(each)
+        for seed, each in zip(scores.seeds, scores.accuracies, strict=True)
+        if seed in (seeds or scores.seeds)
+    ]
+    return sum(of) / len(of) if of else math.nan
 
 
 def _chance(estimate: Estimate) -> float:

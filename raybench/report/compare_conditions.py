@@ -15,7 +15,7 @@ from raybench.report.page_parts import Mood, Point
 from raybench.trials import weights_label
 
 MOST_KEYS = 8
-"""Settings that are named; the rest is counted."""
+"""Settings, or seeds, that are named; the rest is counted."""
 LABELS_ONLY = ("trial_id", "first_phase_id", "dataset.name", "dataset.root", "strategy.name", "seed")
 """What a trial carries beside what it computes."""
 SPEED = ("processor", "cores", "memory_bytes")
@@ -23,7 +23,8 @@ SPEED = ("processor", "cores", "memory_bytes")
 
 
 def conditions(first: Material, second: Material) -> Iterator[Point]:
-    """Say of data, settings, versions and hardware whether they are the same."""
+    """Say of seeds, data, settings, versions and hardware whether they are the same."""
+    yield from _seeds(first, second)
     tables = [name for name, material in (("A", first), ("B", second)) if not material.runs]
     if tables:
         are = "is a table, which does" if len(tables) == 1 else "are tables, which do"
@@ -35,6 +36,35 @@ def conditions(first: Material, second: Material) -> Iterator[Point]:
     yield _mapped("Versions", _versions(first), _versions(second), "numbers may differ in more than their last digits")
     yield _mapped("Machine", _hardware(first), _hardware(second), "times and costs are not those of the same machine")
     yield _mapped("Prices", _prices(first), _prices(second), "costs are at different prices")
+
+
+def _seeds(first: Material, second: Material) -> Iterator[Point]:
+    """Which seeds one alone has; nothing where a table names no seeds. Those that both have are a fair comparison."""
+    ours, theirs = (_seeds_of(material) for material in (first, second))
+    if not ours or not theirs:
+        return
+    if ours == theirs:
+        yield Point(label="Seeds", text="The same.", mood=Mood.GOOD)
+        return
+    shared = ours & theirs
+    alone = [f"{_named(own)} only in {name}" for name, own in (("A", ours - shared), ("B", theirs - shared)) if own]
+    if shared:
+        yield Point(label="Seeds", text=f"Not the same: {joined(alone)}; {_named(shared)} in both.")
+    else:
+        text = f"Not the same: {joined(alone)}, so nothing can be compared in pairs."
+        yield Point(label="Seeds", text=text, mood=Mood.CARE)
+
+
+def _seeds_of(material: Material) -> set[int]:
+    return {int(seed) for seed in material.results["seed"].dropna()} if "seed" in material.results else set()
+
+
+def _named(seeds: set[int]) -> str:
+    """`seed 2 is`, `seeds 0 and 1 are`."""
+    shown = [str(seed) for seed in sorted(seeds)]
+    more = [f"{len(shown) - MOST_KEYS} more"] if len(shown) > MOST_KEYS else []
+    names = joined([*shown[:MOST_KEYS], *more])
+    return f"seed {names} is" if len(seeds) == 1 else f"seeds {names} are"
 
 
 def _data(first: Material, second: Material) -> Iterator[Point]:
@@ -75,7 +105,7 @@ def _settings(first: Material, second: Material) -> Iterator[Point]:
 
 
 def _trials(material: Material) -> dict[tuple[object, ...], Trial]:
-    """By what names a trial in a table."""
+    """One of each configuration, by what names it in a table: all its seeds are trained alike."""
     return {
         (
             trial.dataset.name,
@@ -83,7 +113,6 @@ def _trials(material: Material) -> dict[tuple[object, ...], Trial]:
             trial.model.name,
             weights_label(trial.weights),
             trial.strategy.name,
-            trial.seed,
         ): trial
         for run in material.runs
         for trial in run.trials

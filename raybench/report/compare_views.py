@@ -4,7 +4,17 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from raybench.formats import MISSING, count_text, duration_text, is_missing, percent_text, safe_text, usd_text
+from raybench.formats import (
+    MISSING,
+    capitalized,
+    count_text,
+    duration_text,
+    is_missing,
+    joined,
+    percent_text,
+    safe_text,
+    usd_text,
+)
 from raybench.ranking import GROUP
 from raybench.report.advice import group_name
 from raybench.report.compare import Comparison
@@ -87,9 +97,37 @@ def legend(comparison: Comparison) -> str:
         (comparison.shared["metric"] == "val_accuracy").any()
     )
     return (
-        "B - A: difference in percentage points, on the seeds and images that both have, with its 95 % interval."
-        f"{covers} Apart: told apart, all configurations being accounted for. Cost: of training once.{val}"
+        f"{_seeds_note(comparison.shared)}B - A: difference in percentage points, on the images that both have, with "
+        f"its 95 % interval.{covers} Apart: told apart, all configurations being accounted for. "
+        f"Cost: of training once.{val}"
     )
+
+
+def _seeds_note(shared: pd.DataFrame) -> str:
+    """Over which seeds accuracies are means, and where these are fewer than a side has; nothing without accuracies."""
+    scored = shared[(shared["first_seeds"] > 0) & (shared["second_seeds"] > 0)]
+    paired = scored[scored["seeds"] > 0]
+    said = []
+    if len(paired):
+        said.append(f"A and B are means over {_paired_text(paired)}.")
+    if len(paired) < len(scored):
+        where = "where two numbers stand under seeds, too few are shared, so " if len(paired) else ""
+        said.append(f"{capitalized(f'{where}A and B are means over all seeds that each has')}.")
+    return "".join(f"{text} " for text in said)
+
+
+def _paired_text(paired: pd.DataFrame) -> str:
+    """Which seeds were compared in pairs, and where these are fewer than a side has."""
+    sides = [(name, paired[column]) for name, column in (("A", "first_seeds"), ("B", "second_seeds"))]
+    counts = paired[["seeds", "first_seeds", "second_seeds"]].drop_duplicates()
+    compared = int(counts["seeds"].iloc[0])
+    if len(counts) == 1:
+        seeds = "the one seed" if compared == 1 else f"the {compared} seeds"
+        more = [f"{name} has {own.iloc[0]}" for name, own in sides if own.iloc[0] > compared]
+    else:
+        seeds = "the seeds"
+        more = [f"{name} has more of some" for name, own in sides if (own > paired["seeds"]).any()]
+    return f"{seeds} that both have{f' ({joined(more)})' if more else ''}"
 
 
 def only(comparison: Comparison) -> list[tuple[str, list[str]]]:
@@ -117,9 +155,14 @@ def _texts(row: pd.Series) -> list[str]:
         percent_text(row["second"]),
         f"{_points(row['difference'])}{interval}",
         apart,
-        count_text(row["seeds"]),
+        _seeds_text(row),
         *_costs(row),
     ]
+
+
+def _seeds_text(row: pd.Series) -> str:
+    """How many seeds were compared: one number of pairs, or how many each has."""
+    return count_text(row["seeds"]) if row["seeds"] else f"{row['first_seeds']}, {row['second_seeds']}"
 
 
 def _costs(row: pd.Series) -> tuple[str, str]:

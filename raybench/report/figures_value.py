@@ -200,7 +200,7 @@ def _name(row: pd.Series, place: float, *, with_intervals: bool) -> dict[str, ob
         "showarrow": False,
         "xanchor": "left" if is_left else "right" if is_right else "center",
         "xshift": 0 if above else 10 if is_left else -10,
-        "yshift": -14 if not above else 18 if is_missing(end) else 9,
+        "yshift": -14 if not above else 18 if is_missing(end) else 14,
         "font": {"size": 12, "color": colour("ink")},
     }
 

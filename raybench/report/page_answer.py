@@ -58,7 +58,7 @@ def answer(material: Material, findings: Findings) -> Answer:
         pick = picks.iloc[0]
         doubt = ", but nothing says how sure that is" if is_missing(pick["tie_group"]) else ""
         headline, detail = f"Use {configuration_name(pick, group)}{doubt}.", _spelled_out(pick)
-        sure = verdict(pick, group)
+        sure = verdict(pick, group, test_images=material.test_images.get(str(pick["dataset"])))
         points = [
             _accuracy_point(pick, material),
             _training_cost_point(pick, material),
@@ -180,7 +180,7 @@ def _training_cost_point(row: pd.Series, material: Material) -> Point:
         text = f"{time}{with_search}. In USD unknown, because no price of the machine is given (price_per_hour_usd)."
         return Point(label="Cost to train", text=capitalized(text), mood=Mood.CARE)
     search = row.get("search_cost_usd")
-    with_search = "" if is_missing(search) else f", {money_text(search)} of it for choosing its learning rate"
+    with_search = "" if is_missing(search) else f", {usd_text(search)} of it for choosing its learning rate"
     text = f"{money_text(usd)}{with_search}" + (f": {time}." if time else ".")
     return Point(label="Cost to train", text=capitalized(text))
 

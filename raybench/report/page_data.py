@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from raybench.curves import is_more_than_all
 from raybench.formats import MISSING, count_text, is_missing, percent_text, safe_text
 from raybench.report.advice import configuration_name
 from raybench.report.page_findings import Findings
@@ -64,6 +65,8 @@ def one_more_point(row: pd.Series) -> str:
     """How many more images make a configuration one percentage point more accurate: a row of `more_images`."""
     if is_missing(row["reachable"]):
         return safe_text(row["answer"])
+    if is_more_than_all(row["accuracy"], row["points"]):
+        return f"None is left above {percent_text(row['accuracy'])}."
     if not row["reachable"]:
         luck = "" if math.isinf(row["more_images_low"]) else f"; with luck, {_about(row['more_images_low'])} do"
         return (

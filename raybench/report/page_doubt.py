@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from raybench.formats import duration_text, is_missing, joined, percent_text, probability_text, usd_text
-from raybench.report.advice import configuration_name
+from raybench.report.advice import configuration_name, not_compared, not_compared_text, stands_apart_text
 from raybench.report.page_material import accuracy_column
 from raybench.report.page_parts import Mood, Point
 
@@ -70,6 +70,8 @@ def rival_points(pick: pd.Series, group: pd.DataFrame) -> Iterator[Point]:
     title = NO_CLEAR_DIFFERENCE
     if is_missing(pick["tie_group"]):
         text = "Unknown: nothing says how far chance moves these accuracies."
+        if not is_missing(pick["test_accuracy_low"]):
+            text = not_compared_text(pick)
         yield Point(label=title, text=text, mood=Mood.CARE)
         return
     column = accuracy_column(group)
@@ -83,6 +85,8 @@ def rival_points(pick: pd.Series, group: pd.DataFrame) -> Iterator[Point]:
     elif len(group) == 1:
         text = "It is the only configuration, so it was compared with none."
         yield Point(label=title, text=text, mood=Mood.CARE)
+    elif better.empty and len(not_compared(group)):
+        yield Point(label=title, text=stands_apart_text(group), mood=Mood.CARE)
     elif better.empty:
         text = "None: it stands apart from all others that completed."
         yield Point(label=title, text=text, mood=Mood.GOOD)

@@ -17,6 +17,7 @@ from raybench.report.page_findings import Findings
 from raybench.report.page_material import Material, groups_of
 from raybench.report.page_parts import Block, Figure, Paragraph, Section
 from raybench.report.page_ranking import ranking_table
+from raybench.report.page_rates import rate_blocks
 from raybench.report.page_spend import spend_blocks
 from raybench.report.page_value import gain_blocks, value_blocks
 
@@ -95,9 +96,9 @@ def _sizes(material: Material, findings: Findings) -> Section:
     return Section(name="sizes", title="How much data", link="Data", blocks=blocks)
 
 
-def _history(material: Material) -> Section | None:
-    figures = list(_history_figures(material))
-    return Section(name="training", title="How training went", link="Training", blocks=figures) if figures else None
+def _history(material: Material) -> Section:
+    blocks = [*_history_figures(material), *rate_blocks(material)]
+    return Section(name="training", title="How training went", link="Training", blocks=blocks)
 
 
 def _history_figures(material: Material) -> Iterator[Figure]:

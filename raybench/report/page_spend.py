@@ -8,6 +8,7 @@ from raybench.quote import kept
 from raybench.report.page_material import Material
 from raybench.report.page_parts import Block, Column, Paragraph, Row, Table, cells
 from raybench.report.spend_views import ledger_sentences
+from raybench.report.trial_pace import trial_pace
 
 
 def spend_blocks(material: Material) -> Iterator[Block]:
@@ -16,7 +17,8 @@ def spend_blocks(material: Material) -> Iterator[Block]:
         entries = load(run.run_dir)
         if entries.empty:
             continue
-        spent = summary(entries)
+        spent, quote = summary(entries), kept(run.run_dir)
+        pace = trial_pace(run.run_dir, run.experiment, run.facts, run.trials, quote)
         yield Table(
             caption=f"What {safe_text(run.run_dir.resolve().name)} spent",
             columns=[
@@ -37,7 +39,7 @@ def spend_blocks(material: Material) -> Iterator[Block]:
                 )
                 for line in (*spent.lines, spent.machine)
             ],
-            notes=ledger_sentences(spent, kept(run.run_dir)),
+            notes=ledger_sentences(spent, quote, pace),
         )
         yield Paragraph(
             text="This is what the run used, with waiting and retries. Rankings use what a training costs alone."

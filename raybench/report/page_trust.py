@@ -35,9 +35,14 @@ def trust_points(material: Material, group: pd.DataFrame) -> list[Point]:
         _endings(material, group),
         *_pretraining(material, group),
         *_machines(material, group),
-        *(Point(label="How it was read", text=safe_text(note)) for note in material.source.notes),
+        _how_read(material),
     ]
     return [point for point in points if point is not None]
+
+
+def _how_read(material: Material) -> Point | None:
+    notes = material.source.notes
+    return Point(label="How it was read", text=safe_text(" ".join(notes))) if notes else None
 
 
 def _seeds(material: Material, group: pd.DataFrame) -> Point:
@@ -125,10 +130,19 @@ def _endings(material: Material, group: pd.DataFrame) -> Point:
     own = trials_of(results, group.iloc[0], GROUP)
     counts = own["status"].astype(str).value_counts()
     ended = [f"{counts[name]} {name}" for name in ("stopped", "failed", "unfinished") if name in counts]
+    trials = f"{counts.sum()} trials{_of_which(material.ranking)}"
     if not ended:
-        return Point(label=label, text=f"None: all {counts.sum()} trials ran to their end.", mood=Mood.GOOD)
-    text = f"{joined(ended)} of {counts.sum()} trials. Their configurations rank last and take no part in the pick."
+        return Point(label=label, text=f"None: all {trials} ran to their end.", mood=Mood.GOOD)
+    text = f"{joined(ended)} of {trials}. Their configurations rank last and take no part in the pick."
     return Point(label=label, text=text, mood=Mood.CARE)
+
+
+def _of_which(ranking: pd.DataFrame) -> str:
+    """Of which part of the sources a list speaks, where that is not all of them: ` of this size`."""
+    groups = ranking[GROUP].drop_duplicates()
+    several = {"dataset": len(set(groups["dataset"])) > 1, "size": bool(groups["dataset"].duplicated().any())}
+    names = [name for name, is_one_of_several in several.items() if is_one_of_several]
+    return f" of this {joined(names)}" if names else ""
 
 
 def _pretraining(material: Material, group: pd.DataFrame) -> list[Point]:

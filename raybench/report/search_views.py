@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 UNTUNED: Final = "Untuned: learning rates were fixed by hand, so this compares recipes, not what each could reach."
 EDGES_NAMED: Final = 3
 """Of the configurations whose rate is at the edge of its grid."""
+NOTE: Final = (
+    "Val loss after a few epochs with so many times the strategy's default learning rate, on a seed for this alone."
+)
+EDGE_NOTE: Final = "one beyond may be better; give it in a phase to find out."
 OUTCOMES: Final = {"ended": MISSING, "diverged": "diverged", "failed": "failed", "unfinished": "to go"}
 """What stands in place of a val loss."""
 
@@ -38,11 +42,7 @@ def search_view(table: pd.DataFrame) -> RenderableType:
         *(Heading(text=f"x {factor:g}") for factor in factors),
         Heading(text="chosen", on_the_right=False),
     ]
-    notes = [
-        "Val loss after a few epochs with so many times the strategy's default learning rate, on a seed for this alone."
-    ]
-    if table["at_edge"].any():
-        notes.append("E: at the edge of the rates tried, so one beyond may be better; give it in a phase to find out.")
+    notes = [NOTE, f"E: at the edge of the rates tried, so {EDGE_NOTE}"] if table["at_edge"].any() else [NOTE]
     return Group(
         Text("Learning rates", style="bold"),
         LongTable(headings=headings, rows=rows, gap=2),
@@ -106,24 +106,27 @@ def _some(names: Sequence[str]) -> str:
 def _row(tries: pd.DataFrame, factors: Sequence[float]) -> Row:
     by_factor: dict[Hashable, Mapping[Hashable, Any]] = {row["factor"]: row for row in tries.to_dict("records")}
     first = tries.iloc[0]
-    chosen = tries[tries["chosen"]]
-    if len(chosen):
-        rates = rates_text(chosen["learning_rates"].iloc[0])
-        decision = f"{rates}{' E' if chosen['at_edge'].iloc[0] else ''}"
-    else:
-        decision = "to come" if (tries["outcome"] == "unfinished").any() else "none"
     return Row(
         cells=[
             safe_text(f"{first['model']} {first['weights']} {first['strategy']}"),
             safe_text(first["dataset"]),
             count_text(first["train_size"]),
-            *(_loss_text(by_factor.get(factor)) for factor in factors),
-            decision,
+            *(loss_text(by_factor.get(factor)) for factor in factors),
+            decision_text(tries, edge=" E"),
         ]
     )
 
 
-def _loss_text(row: Mapping[Hashable, Any] | None) -> str:
+def decision_text(tries: pd.DataFrame, *, edge: str) -> str:
+    """Return which rate was chosen of a configuration's tries, followed by `edge` where nothing beyond it was tried."""
+    chosen = tries[tries["chosen"]]
+    if len(chosen):
+        return f"{rates_text(chosen['learning_rates'].iloc[0])}{edge if chosen['at_edge'].iloc[0] else ''}"
+    return "to come" if (tries["outcome"] == "unfinished").any() else "none"
+
+
+def loss_text(row: Mapping[Hashable, Any] | None) -> str:
+    """Return the val loss of a try, or how else it ended; a dash for a rate that was not tried."""
     if row is None:
         return MISSING
     return number_text(row["val_loss"]) if row["outcome"] == "ended" else OUTCOMES[row["outcome"]]

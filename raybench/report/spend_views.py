@@ -8,8 +8,9 @@ from rich.text import Text
 
 from raybench.formats import MISSING, SECONDS_PER_MINUTE, duration_text, safe_text, usd_text
 from raybench.ledger import Line, Summary
-from raybench.quote import Quote, Range
+from raybench.quote import MARGIN, Quote, Range
 from raybench.report.plain_table import plain_table
+from raybench.report.trial_pace import TrialPace
 
 FEW = 10
 """Images a second, below which a decimal matters."""
@@ -20,12 +21,14 @@ SMALLEST_SHARE = 0.0005
 def quote_view(quote: Quote) -> RenderableType:
     """Return what trials of each model and strategy take alone, and what the run takes as a whole."""
     table = _table("model", "strategy")
-    for name in ("trials", "images/s", "alone, one after the other"):
+    tried = ["tries"] if quote.tries else []
+    for name in (*tried, "trials", "images/s", "alone, one after the other"):
         table.add_column(name, justify="right")
     for line in quote.lines:
         table.add_row(
             Text(safe_text(line.model)),
             Text(safe_text(line.strategy)),
+            *([str(line.tries)] if tried else []),
             str(line.trials),
             f"{line.images_per_second:.0f}" if line.images_per_second >= FEW else f"{line.images_per_second:.2g}",
             range_text(line.seconds),
@@ -38,7 +41,8 @@ def quote_sentences(quote: Quote) -> list[str]:
     if not quote.trials:
         return ["Nothing is left to train." if not quote.unmeasured else _unmeasured(quote)]
     cost = f", {usd_range_text(quote.machine_usd)}" if quote.machine_usd else ", at no known price"
-    said = [f"The run will take {range_text(quote.wall_seconds)}{cost}: {quote.trials} trials, {quote.places} at once."]
+    work = work_text(quote.trials, quote.tries)
+    said = [f"The run will take {range_text(quote.wall_seconds)}{cost}: {work}, {quote.places} at once."]
     if quote.early_stopping:
         said.append("The least is where every trial ends as early as it may, the most where none ends early.")
     if quote.unmeasured:
@@ -49,6 +53,12 @@ def quote_sentences(quote: Quote) -> list[str]:
 def _unmeasured(quote: Quote) -> str:
     names = ", ".join(safe_text(name) for name in quote.unmeasured)
     return f"Not in it, because they could not be measured: trials of {names}."
+
+
+def work_text(trials: int, tries: int) -> str:
+    """Return `12 trials`, or `24 trials after 60 tries` of learning rates."""
+    before = f" after {tries} {'try' if tries == 1 else 'tries'}" if tries else ""
+    return f"{trials} trial{'' if trials == 1 else 's'}{before}"
 
 
 def range_text(seconds: Range) -> str:
@@ -63,8 +73,8 @@ def usd_range_text(usd: Range) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def ledger_view(spent: Summary, quote: Quote | None) -> RenderableType:
-    """Return where the time of the machines went, and what had been quoted."""
+def ledger_view(spent: Summary, quote: Quote | None, pace: TrialPace | None) -> RenderableType:
+    """Return where the time of the machines went, and what had been quoted; see `ledger_sentences`."""
     priced = not math.isnan(spent.machine.cost_usd)
     table = _table("spent on")
     table.add_column("machine time", justify="right")
@@ -74,23 +84,56 @@ def ledger_view(spent: Summary, quote: Quote | None) -> RenderableType:
     for line in (*spent.lines, spent.machine):
         style = "bold" if line is spent.machine else ""
         table.add_row(*_cells(line, spent, priced=priced), style=style)
-    return Group(table, *(Text(line) for line in ledger_sentences(spent, quote)))
+    return Group(table, *(Text(line) for line in ledger_sentences(spent, quote, pace)))
 
 
-def ledger_sentences(spent: Summary, quote: Quote | None) -> list[str]:
-    """Return what is not covered, what the price was, and what had been quoted against what it took."""
+def ledger_sentences(spent: Summary, quote: Quote | None, pace: TrialPace | None) -> list[str]:
+    """Return what is not covered, what the price was, and what had been quoted against what it took.
+
+    Args:
+        spent: what the run took.
+        quote: what had been said of it; None: nothing.
+        pace: how long its trials took against what was measured; None where that is unknown.
+
+    """
     said = [f"Not covered by any of them: {_percent(spent.residual_share)} of the machine time."]
     if math.isnan(spent.machine.cost_usd):
         said.append("Cost is unknown without a price: price_per_hour_usd in the experiment, or prices.yaml.")
     if quote is not None:
-        took = [duration_text(spent.machine.device_minutes * SECONDS_PER_MINUTE)]
-        if quote.machine_usd is not None and not math.isnan(spent.machine.cost_usd):
-            took.append(usd_text(spent.machine.cost_usd))
-        offered = [range_text(quote.wall_seconds)]
-        if quote.machine_usd is not None:
-            offered.append(usd_range_text(quote.machine_usd))
-        said.append(f"Quoted: {', '.join(offered)}. Actual: {', '.join(took)}.")
+        said += _quote_against(spent, quote, pace)
     return said
+
+
+def _quote_against(spent: Summary, quote: Quote, pace: TrialPace | None) -> list[str]:
+    """Return a quote beside what the run took, and where it took longer, why; of other trials, a quote says nothing."""
+    took = [duration_text(spent.wall_seconds)]
+    if quote.machine_usd is not None and not math.isnan(spent.machine.cost_usd):
+        took.append(usd_text(spent.machine.cost_usd))
+    offered = [range_text(quote.wall_seconds)]
+    if quote.machine_usd is not None:
+        offered.append(usd_range_text(quote.machine_usd))
+    is_same = (spent.trials, spent.tries) == (quote.trials, quote.tries)
+    work = "" if is_same else f", {work_text(spent.trials, spent.tries)}"
+    if spent.sessions > 1 or not is_same:
+        work += f" in {spent.sessions} session{'' if spent.sessions == 1 else 's'}"
+    quoted = f"Quoted for {work_text(quote.trials, quote.tries)}: {', '.join(offered)}."
+    said = [f"{quoted} Actual{work}: {', '.join(took)}."]
+    if is_same and pace is not None and spent.wall_seconds > quote.wall_seconds.high:
+        said.append(_pace_text(pace))
+    return said
+
+
+def _pace_text(pace: TrialPace) -> str:
+    """Return how much longer trials took than measured, and whether that is what made the run long."""
+    beside = (
+        f", where {pace.expected:.1f} times was expected of trials side by side" if pace.expected > 1 + MARGIN else ""
+    )
+    why = (
+        ": something else probably used the machine."
+        if pace.ratio > pace.expected * (1 + MARGIN)
+        else "; what else took time stands above."
+    )
+    return f"Trials took {pace.ratio:.1f} times as long as measured alone{beside}{why}"
 
 
 def _cells(line: Line, spent: Summary, *, priced: bool) -> list[str]:

@@ -69,6 +69,11 @@ SHAPE = {
     "negative price": Case(
         lines=("price_per_hour_usd: {local: -0.4}",), says=("price_per_hour_usd.local", "-0.4", "at least 0")
     ),
+    "a price without an instance type": Case(
+        lines=("price_per_hour_usd: 0.40",),
+        says=("price_per_hour_usd", "0.4 is not accepted", "such as price_per_hour_usd: {local: 0.4}"),
+    ),
+    "a price that is none": Case(lines=("price_per_hour_usd: cheap",), says=("'cheap'", "{local: 0.4}")),
     "duplicate names": Case(
         lines=("datasets: [{name: a, source: digits}, {name: a, source: digits}]",), says=("datasets", "'a'", "twice")
     ),

@@ -100,6 +100,45 @@ def test_notes_say_what_the_ranking_had_to_do_without() -> None:
         assert what in said
 
 
+def test_seeds_that_scored_alike_are_not_called_one_seed() -> None:
+    alike = [trial(model, seed=seed) for model in "ab" for seed in range(2)]
+    said = " ".join(notes(rank(pd.DataFrame(alike))))
+    assert "configurations whose seeds scored exactly alike (tie -)" in said
+    assert "--test-images N gives it" in said
+    assert "one seed" not in said
+    assert "scored exactly alike" not in " ".join(notes(rank(pd.DataFrame(alike), test_images=300)))
+
+
+def test_a_score_that_is_missing_is_not_taken_for_one_seed() -> None:
+    trials = [trial("a", seed=seed, test_accuracy=0.9 + seed / 100) for seed in range(2)]
+    said = " ".join(notes(rank(pd.DataFrame([*trials, *(trial("b", seed=s, test_accuracy=None) for s in range(2))]))))
+    assert "No number of images" not in said
+
+
+def test_a_pick_with_an_interval_is_not_said_to_be_moved_by_chance_unknown() -> None:
+    seeds = [trial(model, seed=seed, test_accuracy=0.9 + seed / 100) for model in "abc" for seed in range(2)]
+    ranking = rank(pd.DataFrame(seeds))
+    ranking["tie_group"] = ranking["tie_group"].mask(ranking["pick"])
+    text = sentence(ranking)
+    assert "95 % interval" in text
+    assert "Its seeds scored exactly alike, so its interval is borrowed" in text
+    assert "How far chance moves" not in text
+
+
+def test_a_pick_stands_apart_only_from_what_it_was_compared_with() -> None:
+    seeds = [
+        trial(model, seed=seed, test_accuracy=accuracy + seed / 1000, val_accuracy=accuracy)
+        for model, accuracy in (("a", 0.9), ("b", 0.5), ("c", 0.4))
+        for seed in range(3)
+    ]
+    ranking = rank(pd.DataFrame(seeds), test_images=300)
+    assert sentence(ranking).endswith("It stands apart from all others that completed.")
+    ranking["tie_group"] = ranking["tie_group"].mask(ranking["model"] == "c")
+    assert sentence(ranking).endswith("It stands apart from all others that can be compared; 1 cannot.")
+    ranking["tie_group"] = ranking["tie_group"].mask(ranking["model"] == "b")
+    assert sentence(ranking).endswith("None of the others can be compared with it.")
+
+
 def with_outcomes(accuracies: dict[str, list[float]], images: int, **columns: Any) -> pd.DataFrame:  # noqa: ANN401
     """A ranking of models, a seed for each accuracy, with the outcome of each image."""
     trials, outcomes = [], {}

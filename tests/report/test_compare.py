@@ -83,6 +83,50 @@ def test_other_settings_are_named_and_make_it_unfair(tmp_path: Path) -> None:
     assert point_of(comparison, "Versions") == "The same."
 
 
+SEEDS = {
+    "fewer in A": ([0, 1], [0, 1, 2], (2, 2, 3), "A and B are means over the 2 seeds that both have (B has 3)."),
+    "some of either": ([0, 1, 2], [1, 2, 3], (2, 3, 3), "over the 2 seeds that both have (A has 3 and B has 3)."),
+    "one in A": ([1], [0, 1, 2], (1, 1, 3), "over the one seed that both have (B has 3)."),
+    "one of several": ([0, 1], [1, 2], (0, 2, 2), "A and B are means over all seeds that each has."),
+    "none": ([0, 1], [2, 3, 4], (0, 2, 3), "A and B are means over all seeds that each has."),
+    "the same": ([0, 1], [1, 0], (2, 2, 2), "A and B are means over the 2 seeds that both have. B - A"),
+}
+
+
+@pytest.mark.parametrize(("ours", "theirs", "counts", "note"), SEEDS.values(), ids=SEEDS)
+def test_accuracies_are_those_of_the_seeds_compared_so_that_they_and_their_difference_agree(
+    ours: list[int], theirs: list[int], counts: tuple[int, int, int], note: str, tmp_path: Path
+) -> None:
+    def by_seed(trial: Trial) -> Mapping[str, Any]:
+        return {"test_accuracy": 0.6 + 0.1 * (trial.seed % 3)}
+
+    comparison = compared(tmp_path, small(by_seed, seeds=ours), small(by_seed, seeds=theirs))
+    rows = comparison.shared
+    assert (rows["second"] - rows["first"]).to_list() == pytest.approx(rows["difference"].to_list())
+    for row in rows[["seeds", "first_seeds", "second_seeds"]].itertuples(index=False):
+        assert tuple(row) == counts
+    assert note in " ".join(printed(comparison).split())
+
+
+def test_a_configuration_without_some_seeds_has_a_count_of_its_own(tmp_path: Path) -> None:
+    def unfinished(trial: Trial) -> Mapping[str, Any] | None:
+        return None if trial.model.name == "resnet8" and trial.seed == 2 else {}
+
+    text = " ".join(printed(compared(tmp_path, small(unfinished), small())).split())
+    assert "A and B are means over the seeds that both have (B has more of some)." in text
+
+
+def test_seeds_that_one_alone_has_are_named(tmp_path: Path) -> None:
+    more = compared(tmp_path / "more", small(seeds=[0, 1]), small(seeds=[0, 1, 2]))
+    assert point_of(more, "Seeds") == "Not the same: seed 2 is only in B; seeds 0 and 1 are in both."
+    assert more.fair, "it is the shared seeds that are compared"
+    other = compared(tmp_path / "other", small(seeds=list(range(12))), small(seeds=[20]))
+    assert "seeds 0, 1, 2, 3, 4, 5, 6, 7 and 4 more are only in A and seed 20 is only in B" in point_of(other, "Seeds")
+    assert not other.fair
+    assert point_of(other, "Training settings") == "The same for what both hold."
+    assert point_of(compared(tmp_path / "same", small(), small()), "Seeds") == "The same."
+
+
 def test_other_images_make_it_unfair(tmp_path: Path) -> None:
     first, second = small(), MadeUp(experiment={"datasets": ONE_SIZE}, images=200)
     comparison = compared(tmp_path, first, second)

@@ -19,6 +19,8 @@ def group(ties: list[float], chances: list[float], pick: int = 0) -> pd.DataFram
             "weights": "random",
             "strategy": "fine-tune",
             "test_accuracy": [0.9 - 0.01 * place for place in range(len(ties))],
+            "test_accuracy_low": NAN,
+            "stopped": 0,
             "tie_group": ties,
             "p_best": chances,
             "pick": [place == pick for place in range(len(ties))],
@@ -79,3 +81,13 @@ def test_doubt_that_is_not_counted_is_said() -> None:
     assert said is not None
     assert "other test images" in said.text
     assert said.mood is Mood.CARE
+
+
+def test_what_is_not_compared_is_not_called_apart() -> None:
+    rows = group([1.0, NAN, 2.0], [NAN] * 3)
+    (point,) = rival_points(rows.iloc[0], rows)
+    assert point.text == "It stands apart from all others that can be compared; 1 cannot."
+    assert point.mood is Mood.CARE
+    rows = group([NAN, 1.0], [NAN] * 2).assign(test_accuracy_low=0.8)
+    (point,) = rival_points(rows.iloc[0], rows)
+    assert point.text.startswith("Its seeds scored exactly alike, so its interval is borrowed")

@@ -35,8 +35,43 @@ def test_a_sound_run_is_good_but_for_its_untuned_learning_rates(made_up: Path) -
     assert moods["Seeds"] is moods["Duplicates"] is moods["Stopped, failed"] is Mood.GOOD
 
 
+@pytest.mark.parametrize(
+    ("datasets", "says"),
+    [
+        (None, "all 12 trials of this size ran"),
+        (WHOLE, "all 12 trials ran"),
+        ([*WHOLE, {**WHOLE[0], "name": "discs"}], "all 12 trials of this dataset ran"),
+        (
+            [{**WHOLE[0], "train_sizes": [50, "all"]}, {**WHOLE[0], "name": "discs"}],
+            "all 12 trials of this dataset and size ran",
+        ),
+    ],
+    ids=["sizes", "one", "datasets", "both"],
+)
+def test_which_trials_ran_to_their_end_is_said_where_there_are_others(
+    datasets: list[dict[str, Any]] | None, says: str, tmp_path: Path
+) -> None:
+    experiment = {} if datasets is None else {"datasets": datasets}
+    assert says in points_of(MadeUp(experiment=experiment).write(tmp_path / "run"))["Stopped, failed"].text
+
+
 def test_at_all_images_the_seed_does_not_vary_them(made_up: Path) -> None:
     assert "not the images" in points_of(made_up)["Seeds"].text
+
+
+def test_how_a_table_was_read_is_one_point(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("net,test_accuracy,top1\nr18,84,1\nr50,86,2\n")
+    material = load_material([table], epochs=False)
+    read = [each.text for each in trust_points(material, material.ranking) if each.label == "How it was read"]
+    assert read == [
+        "Read so: model from net, test_accuracy in percent. Not read: top1. Otherwise: --column KEY=NAME.",
+    ]
+    table.write_text("arch,epoch,val_loss,val_accuracy\nr18,1,0.5,84\nr18,2,0.4,86\n")
+    material = load_material([table], epochs=False)
+    (point,) = [each for each in trust_points(material, material.ranking) if each.label == "How it was read"]
+    assert "model from arch" in point.text
+    assert "From epochs: " in point.text
 
 
 @pytest.mark.parametrize(("seeds", "says"), [([0], "One seed"), ([0, 1], "few")])

@@ -1,12 +1,14 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console, RenderableType
 
-from raybench.ledger import Entry, Kind, append, load, summary
+from raybench.ledger import Entry, Kind, Summary, append, load, summary
 from raybench.quote import Quote, QuoteLine, Range
 from raybench.report.spend_views import ledger_sentences, ledger_view, quote_sentences, quote_view
+from raybench.report.trial_pace import TrialPace
 
 QUOTE = Quote(
     made_at="2026-01-01T00:00:00+00:00",
@@ -33,8 +35,29 @@ def text_of(view: RenderableType) -> str:
     return file.getvalue()
 
 
-def entry(kind: Kind, seconds: float, price: float | None) -> Entry:
-    return Entry(session="s", kind=kind, node="n", seconds=seconds, device_share=1.0, usd_per_hour=price)
+def entry(kind: Kind, seconds: float, price: float | None, *, trial_id: str | None = None, session: str = "s") -> Entry:
+    return Entry(
+        session=session,
+        kind=kind,
+        node="n",
+        seconds=seconds,
+        device_share=1.0,
+        usd_per_hour=price,
+        trial_id=trial_id,
+    )
+
+
+def spent_on(folder: Path, *, seconds: float, trials: int = 12, tries: int = 0, sessions: int = 1) -> Summary:
+    """What a run spent whose trials were trained in so many sessions, `seconds` long in all."""
+    entries = [
+        entry(kind, 0.1, 3.6, trial_id=f"{kind}{place}", session=str(place % sessions))
+        for kind, count in ((Kind.COMPLETED, trials), (Kind.SEARCH, tries))
+        for place in range(count)
+    ]
+    whole = [entry(Kind.MACHINE, seconds / sessions, 3.6, session=str(place)) for place in range(sessions)]
+    folder.mkdir(parents=True, exist_ok=True)
+    append(folder, [*entries, *whole])
+    return summary(load(folder))
 
 
 @pytest.fixture(params=[3.6, None])
@@ -62,20 +85,72 @@ def test_quote_without_a_price_or_without_anything_to_do_says_so() -> None:
 
 
 def test_ledger_adds_up_with_what_nobody_measured_and_what_had_been_quoted(tmp_path: Path, price: float | None) -> None:
-    append(
-        tmp_path,
-        [entry(Kind.MACHINE, 100, price), entry(Kind.COMPLETED, 89, price), entry(Kind.IDLE, 10.99, price)],
-    )
+    parts = [entry(Kind.COMPLETED, 89 / 12, price, trial_id=str(place)) for place in range(12)]
+    append(tmp_path, [entry(Kind.MACHINE, 100, price), *parts, entry(Kind.IDLE, 10.99, price)])
     spent = summary(load(tmp_path))
-    text = text_of(ledger_view(spent, QUOTE))
+    text = text_of(ledger_view(spent, QUOTE, None))
     assert "completed trials" in text
     assert "89.0 %" in text
     assert "Not covered by any of them: < 0.1 % of the machine time." in text
-    quoted = ledger_sentences(spent, QUOTE)[-1]
+    quoted = ledger_sentences(spent, QUOTE, None)[-1]
     if price is None:
         assert "Cost is unknown without a price" in text
         assert quoted.endswith("Actual: 1 min 40 s.")
     else:
         assert "$0.089" in text
-        assert quoted == "Quoted: 1 min to 3 min, $0.020 to $0.060. Actual: 1 min 40 s, $0.10."
-    assert not any("Quoted" in line for line in ledger_sentences(spent, None))
+        assert quoted == "Quoted for 12 trials: 1 min to 3 min, $0.020 to $0.060. Actual: 1 min 40 s, $0.10."
+    assert not any("Quoted" in line for line in ledger_sentences(spent, None, None))
+
+
+SLOW = TrialPace(ratio=1.9, expected=1.1)
+
+
+def test_a_quote_of_other_trials_is_told_apart_from_what_the_run_took(tmp_path: Path) -> None:
+    extended = spent_on(tmp_path / "extended", seconds=400, trials=18, sessions=2)
+    assert ledger_sentences(extended, QUOTE, SLOW)[1:] == [
+        "Quoted for 12 trials: 1 min to 3 min, $0.020 to $0.060. Actual, 18 trials in 2 sessions: 6 min 40 s, $0.40."
+    ]
+    resumed = spent_on(tmp_path / "resumed", seconds=120, sessions=2)
+    assert ledger_sentences(resumed, QUOTE, SLOW)[-1].endswith("Actual in 2 sessions: 2 min, $0.12.")
+
+
+def test_tries_of_learning_rates_are_counted_apart_from_trials(tmp_path: Path) -> None:
+    searched = replace(QUOTE, trials=24, tries=60, lines=(replace(QUOTE.lines[0], trials=24, tries=60),))
+    text = text_of(quote_view(searched))
+    assert ": 24 trials after 60 tries, 2 at once." in text
+    heading, row = (line.split() for line in text.splitlines() if "resnet18" in line or "images/s" in line)
+    assert heading[2:4] == ["tries", "trials"]
+    assert row[2:4] == ["60", "24"]
+    assert "tries" not in text_of(quote_view(QUOTE))
+    spent = spent_on(tmp_path, seconds=100, trials=24, tries=60)
+    assert ledger_sentences(spent, searched, None)[-1].startswith("Quoted for 24 trials after 60 tries: 1 min to 3 min")
+    assert (
+        "Actual, 24 trials after 60 tries in 1 session" in ledger_sentences(spent, replace(QUOTE, trials=84), None)[-1]
+    )
+
+
+BESIDE = "times as long as measured alone, where 1.6 times was expected of trials side by side"
+
+
+@pytest.mark.parametrize(
+    ("pace", "said"),
+    [
+        (SLOW, "Trials took 1.9 times as long as measured alone: something else probably used the machine."),
+        (
+            TrialPace(ratio=1.9, expected=1.6),
+            f"Trials took 1.9 {BESIDE}: something else probably used the machine.",
+        ),
+        (
+            TrialPace(ratio=1.7, expected=1.6),
+            f"Trials took 1.7 {BESIDE}; what else took time stands above.",
+        ),
+    ],
+)
+def test_a_run_that_took_longer_than_quoted_says_whether_its_trials_did(
+    pace: TrialPace, said: str, tmp_path: Path
+) -> None:
+    longer = spent_on(tmp_path / "longer", seconds=200)
+    assert ledger_sentences(longer, QUOTE, pace)[-1] == said
+    assert "Quoted" in ledger_sentences(longer, QUOTE, None)[-1]
+    within = spent_on(tmp_path / "within", seconds=170)
+    assert "Quoted" in ledger_sentences(within, QUOTE, pace)[-1]
