@@ -9,6 +9,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
 from raybench.stats import Estimate, Scores, difference_interval
 from raybench.ties import compare
@@ -88,7 +89,7 @@ class Contrasts:
 
     def _size(self, place: int) -> Hashable:
         size = self.sizes[place]
-        return None if size is None or size != size else size  # noqa: PLR0124 - NaN is no size
+        return None if pd.isna(size) else size  # type: ignore[call-overload]
 
 
 def _seed_variance(pair: tuple[Scores, Scores]) -> Variance:

@@ -137,3 +137,13 @@ def test_intervals_of_pairs_and_of_averages_cover_as_often_as_they_say(seeds: in
             of_pairs.append(pair.low <= truth[a] - truth[b] <= pair.high)
     assert 0.93 <= np.mean(of_pairs) <= 0.98
     assert 0.93 <= np.mean(of_averages) <= 0.99
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_a_missing_size_is_one_size(missing: object) -> None:
+    table = results().query("train_size == 100")
+    scores = list(scores_at(table, 100).values())
+    known, unknown = (
+        Contrasts(scores=scores, sizes=[size] * len(scores), complete=[True] * len(scores)) for size in (100, missing)
+    )
+    assert unknown.difference(1, 0) == known.difference(1, 0)

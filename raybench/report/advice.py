@@ -52,13 +52,16 @@ def sentence(ranking: pd.DataFrame, *, untuned: bool = False) -> str:
 
 
 def notes(
-    ranking: pd.DataFrame, *, test_images: Mapping[str, int] = NO_IMAGES, train_images: Mapping[str, int] = NO_IMAGES
+    ranking: pd.DataFrame,
+    *,
+    test_images: Mapping[str, int] | None = None,
+    train_images: Mapping[str, int] = NO_IMAGES,
 ) -> list[str]:
     """What the whole ranking had to do without, what it cannot conclude and what would help, one sentence each.
 
     Args:
         ranking: as `raybench.ranking.rank` returns it.
-        test_images: size of each dataset's test split, where it is known.
+        test_images: size of each dataset's test split, where it is known; None: nobody asked.
         train_images: how many training images each dataset has, where it is known.
     """
     said = []
@@ -78,12 +81,17 @@ def notes(
             "No number of images, and configurations whose seeds scored exactly alike (tie -): what cannot be told "
             "apart from them is unknown; --test-images N gives it."
         )
+    if test_images is not None and _covers_seeds_alone(complete, test_images):
+        said.append(
+            "Intervals and ties cover the seeds alone, for the number of test images is unknown: --test-images N "
+            "counts them too, and may change the pick."
+        )
     if _no_chances(complete):
         said.append(
             "No probability of being best: it takes two seeds that all configurations share, and what each network "
             "said of each test image."
         )
-    said += _undecided(ranking, test_images)
+    said += _undecided(ranking, test_images or NO_IMAGES)
     said += _whole_sets(complete, train_images)
     if (ranking["stopped"] > 0).any():
         said.append("Configurations with a stopped, failed or unfinished seed (!) come last, whatever they scored.")
@@ -96,6 +104,12 @@ def not_compared(group: pd.DataFrame) -> pd.DataFrame:
     """Rows of a group that completed with a known accuracy, of which no tie is known."""
     column = "test_accuracy" if group["test_accuracy"].notna().any() else "val_accuracy"
     return group[(group["stopped"] == 0) & group[column].notna() & group["tie_group"].isna()]
+
+
+def _covers_seeds_alone(complete: pd.DataFrame, test_images: Mapping[str, int]) -> bool:
+    """Whether a dataset has intervals, and no known number of test images."""
+    known = complete[complete["test_accuracy_low"].notna()]
+    return any(not test_images.get(str(name)) for name in known["dataset"].unique())
 
 
 def _no_chances(complete: pd.DataFrame) -> bool:

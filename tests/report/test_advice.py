@@ -91,6 +91,15 @@ def test_table_without_dataset_size_and_time_still_reads_well() -> None:
     assert text.startswith("Pick: a, test accuracy 0.9000 (no interval), cost unknown.")
 
 
+def test_intervals_that_count_no_test_images_are_said_to_do_so() -> None:
+    ranking = rank(
+        pd.DataFrame([trial(name, seed=seed, test_accuracy=0.8 + 0.01 * seed) for name in "ab" for seed in (0, 1)])
+    )
+    said = "Intervals and ties cover the seeds alone"
+    assert said in " ".join(notes(ranking, test_images={}))
+    assert said not in " ".join(notes(ranking, test_images={"digits": 300}))
+
+
 def test_notes_say_what_the_ranking_had_to_do_without() -> None:
     complete = [trial("a", seed=seed, standalone_cost_usd=0.1) for seed in range(2)]
     assert notes(rank(pd.DataFrame(complete), test_images=300)) == []
