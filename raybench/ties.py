@@ -80,7 +80,7 @@ def tie_groups(scores: Sequence[Scores]) -> list[float]:
     """
     comparisons = compare(scores)
     groups = [math.nan] * len(scores)
-    left = [place for place, each in enumerate(scores) if math.isfinite(mean_interval(each).standard_error)]
+    left = [place for place, each in enumerate(intervals(scores)) if math.isfinite(each.standard_error)]
     number = 0
     while left:
         number += 1
