@@ -2,14 +2,14 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
-from raybench import cli, load_results, rank
+from raybench import load_results, rank
 from raybench.ledger import Kind, load, summary
 from raybench.quote import QUOTE, kept
+from tests.commands import raybench
 
 EXPERIMENT = """
 name: small
@@ -24,14 +24,6 @@ price_per_hour_usd: {local: 36.0}
 """
 
 
-def raybench(*arguments: str | Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["raybench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-    assert left.value.code == 0
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("quoted")
@@ -41,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_quote_is_made_and_kept_before_anything_is_trained(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_dir = folder / "run"
-    raybench("plan", folder / "small.yaml", "--run-dir", run_dir, "--measure")
+    assert raybench("plan", folder / "small.yaml", "--run-dir", run_dir, "--measure") == 0
     printed = capsys.readouterr().out
     quote = kept(run_dir)
     assert quote is not None
@@ -60,7 +52,7 @@ def test_the_run_spends_measures_and_costs_what_it_says(folder: Path, capsys: py
     """The quote of the test before stays, and `show` holds what it took against it."""
     run_dir = folder / "run"
     before = kept(run_dir)
-    raybench("run", folder / "small.yaml", "--run-dir", run_dir, "--quiet")
+    assert raybench("run", folder / "small.yaml", "--run-dir", run_dir, "--quiet") == 0
     assert kept(run_dir) == before
     results = load_results(run_dir)
     assert (results["standalone_seconds"] > 0).all()
@@ -76,7 +68,7 @@ def test_the_run_spends_measures_and_costs_what_it_says(folder: Path, capsys: py
     assert {Kind.STARTING, Kind.PREFLIGHT, Kind.MEASURING, Kind.ENDING} <= {line.kind for line in spent.lines}
     assert abs(spent.residual_share) < 0.01
     capsys.readouterr()
-    raybench("show", run_dir)
+    assert raybench("show", run_dir) == 0
     shown = capsys.readouterr().out
     assert "completed trials" in shown
     assert "Quoted for 4 trials: " in shown
@@ -85,7 +77,8 @@ def test_the_run_spends_measures_and_costs_what_it_says(folder: Path, capsys: py
 def test_another_price_costs_another_amount_and_trains_nothing_again(folder: Path) -> None:
     run_dir = folder / "run"
     before = load_results(run_dir)
-    raybench("run", folder / "small.yaml", "--run-dir", run_dir, "--quiet", "--set", "price_per_hour_usd={local: 72.0}")
+    repriced = ["--set", "price_per_hour_usd={local: 72.0}"]
+    assert raybench("run", folder / "small.yaml", "--run-dir", run_dir, "--quiet", *repriced) == 0
     after = load_results(run_dir)
     assert after["finished_at"].to_list() == before["finished_at"].to_list()
     assert after["standalone_cost_usd"].to_list() == pytest.approx((2 * before["standalone_cost_usd"]).to_list())
@@ -98,7 +91,7 @@ def test_another_price_costs_another_amount_and_trains_nothing_again(folder: Pat
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
 def test_the_rows_of_all_trials_go_into_a_table_that_can_be_ranked_again(folder: Path, ending: str) -> None:
     table = folder / f"results{ending}"
-    raybench("show", folder / "run", "--output", table)
+    assert raybench("show", folder / "run", "--output", table) == 0
     ranking = rank(table)
     assert sorted(ranking["strategy"]) == ["fine-tune", "linear-probe"], "a learning rate names no strategy here"
     assert ranking["test_accuracy"].to_list() == pytest.approx(rank(folder / "run")["test_accuracy"].to_list())

@@ -3,17 +3,17 @@
 They are left out where torch sees no GPU.
 """
 
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
-from raybench import cli, load_results
+from raybench import load_results
 from raybench.ledger import Kind, load, summary
 from raybench.manifest import read_manifest
 from raybench.quote import kept
+from tests.commands import raybench
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
 
@@ -31,14 +31,6 @@ price_per_hour_usd: {local: 3.6}
 METRICS = ["val_accuracy", "val_loss", "test_accuracy", "test_macro_f1", "best_epoch"]
 
 
-def raybench(*arguments: str | Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["raybench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-    assert left.value.code == 0
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("gpu")
@@ -50,22 +42,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def automatic(folder: Path) -> Path:
     """Return a run that was quoted first, and chose for itself what share of the GPU a trial gets."""
     run_dir = folder / "automatic"
-    raybench("plan", folder / "digits.yaml", "--run-dir", run_dir, "--measure")
-    raybench("run", folder / "digits.yaml", "--run-dir", run_dir, "--quiet")
+    assert raybench("plan", folder / "digits.yaml", "--run-dir", run_dir, "--measure") == 0
+    assert raybench("run", folder / "digits.yaml", "--run-dir", run_dir, "--quiet") == 0
     return run_dir
 
 
 @pytest.fixture(scope="module")
 def halves(folder: Path) -> Path:
     run_dir = folder / "halves"
-    raybench("run", folder / "digits.yaml", "--run-dir", run_dir, "--quiet", "--set", "resources.gpu=0.5")
+    assert raybench("run", folder / "digits.yaml", "--run-dir", run_dir, "--quiet", "--set", "resources.gpu=0.5") == 0
     return run_dir
 
 
 @pytest.fixture(scope="module")
 def on_cpu(folder: Path) -> Path:
     run_dir = folder / "cpu"
-    raybench("run", folder / "digits.yaml", "--run-dir", run_dir, "--quiet", "--set", "resources.gpu=0")
+    assert raybench("run", folder / "digits.yaml", "--run-dir", run_dir, "--quiet", "--set", "resources.gpu=0") == 0
     return run_dir
 
 

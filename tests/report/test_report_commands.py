@@ -1,22 +1,12 @@
 """`raybench report` and `raybench compare` on the command line: what they write, what they say, how they end."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from raybench import cli
+from tests.commands import raybench
 
 STUDY = Path(__file__).parent.parent / "data" / "resnet_cost_performance.csv"
-
-
-def raybench(*arguments: str | Path) -> int:
-    """Run the command line and return its exit status."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["raybench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-    return int(left.value.code or 0)
 
 
 def test_report_says_what_it_advises_and_where_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
