@@ -60,7 +60,6 @@ def test_the_run_spends_measures_and_costs_what_it_says(folder: Path, capsys: py
     assert results["standalone_cost_usd"].to_list() == pytest.approx(cost.to_list())
     of_strategy = results.groupby("strategy")["standalone_seconds"]
     assert (of_strategy.nunique() == 1).all(), "seeds that train as long cost the same, whatever ran beside them"
-    assert of_strategy.first()["linear-probe"] < of_strategy.first()["fine-tune"]
     assert (results["inference_images_per_second"] >= 1 / results["inference_latency_seconds"]).all()
     ledger = load(run_dir)
     assert ledger.query("kind == @Kind.COMPLETED.value")["trial_id"].nunique() == 4
