@@ -19,7 +19,7 @@ from raybench.contrasts import Contrasts
 from raybench.outcomes import Outcome
 from raybench.pairs import Kind, Pair, pairs
 from raybench.ranking import CONFIGURATION
-from raybench.stats import CONFIDENCE, Estimate, Scores
+from raybench.stats import CONFIDENCE, Estimate, Scores, mean_accuracy
 from raybench.trial_table import completed, scores_by_place, trial_table
 
 __all__ = ["AVERAGE_COLUMNS", "GAIN_COLUMNS", "Kind", "average_gains", "gains"]
@@ -156,7 +156,7 @@ def _gain_rows(compared: _Compared) -> list[dict[str, object]]:
         shared = sorted(set(old.seeds) & set(new.seeds))
         absent = left_out[pair.before] + left_out[pair.after]
         row: dict[str, object] = {name: names[pair.before][name] for name in (*CONFIGURATION, "metric")}
-        row |= {"accuracy_before": _mean(old, shared), "accuracy_after": _mean(new, shared)}
+        row |= {"accuracy_before": mean_accuracy(old, shared), "accuracy_after": mean_accuracy(new, shared)}
         differs = CHANGES[pair.kind]
         row |= {"kind": pair.kind.value, "before": str(names[pair.before][differs])}
         row |= {"after": str(names[pair.after][differs])}
@@ -177,14 +177,6 @@ CHANGES = {
     Kind.MORE_DATA: "train_size",
 }
 """The column that tells the two of a pair apart."""
-
-
-def _mean(scores: Scores, shared: Sequence[int]) -> float:
-    """Mean accuracy over the shared seeds, or over all where none is."""
-    wanted = set(shared or scores.seeds)
-    return float(
-        np.mean([value for seed, value in zip(scores.seeds, scores.accuracies, strict=True) if seed in wanted])
-    )
 
 
 def _holm(pairs_: Sequence[Pair], estimates: Sequence[Estimate]) -> list[float]:

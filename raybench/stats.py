@@ -12,7 +12,7 @@ Not covered: macro F1 and other scores that are no mean over images; the choice 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -175,6 +175,13 @@ def difference_interval(
         degrees_of_freedom=variance.degrees_of_freedom,
         doubt=DOUBTS[seeds_known, n > 0],
     )
+
+
+def mean_accuracy(scores: Scores, seeds: Collection[int]) -> float:
+    """Return the mean accuracy over these seeds, or over all where there are none; NaN without a score."""
+    wanted = set(seeds or scores.seeds)
+    of = [float(each) for seed, each in zip(scores.seeds, scores.accuracies, strict=True) if seed in wanted]
+    return sum(of) / len(of) if of else math.nan
 
 
 def detectable_gap(

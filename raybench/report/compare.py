@@ -20,7 +20,7 @@ from raybench.report.compare_conditions import conditions
 from raybench.report.page_material import Material, groups_of, trials_of
 from raybench.report.page_parts import Mood, Point
 from raybench.scores import scores_of
-from raybench.stats import CONFIDENCE, Estimate, Scores, difference_interval
+from raybench.stats import CONFIDENCE, Estimate, Scores, difference_interval, mean_accuracy
 
 COMPARE_COLUMNS = [
     *CONFIGURATION,
@@ -148,8 +148,8 @@ def _row(pair: pd.Series, first: Material, second: Material) -> dict[str, object
     return {
         **{name: pair[name] for name in CONFIGURATION},
         "metric": metric,
-        "first": _mean(ours, seeds),
-        "second": _mean(theirs, seeds),
+        "first": mean_accuracy(ours, seeds),
+        "second": mean_accuracy(theirs, seeds),
         "difference": estimate.value,
         "low": estimate.low,
         "high": estimate.high,
@@ -183,16 +183,6 @@ def _paired_seeds(ours: Scores, theirs: Scores) -> set[int]:
     shared = set(ours.seeds) & set(theirs.seeds)
     either = min(len(ours.seeds), len(theirs.seeds))
     return shared if len(shared) >= min(FEWEST_PAIRS, either) else set()
-
-
-def _mean(scores: Scores, seeds: set[int]) -> float:
-    """Accuracy over these seeds, or over all where there are none; NaN without a score."""
-    of = [
-        float(each)
-        for seed, each in zip(scores.seeds, scores.accuracies, strict=True)
-        if seed in (seeds or scores.seeds)
-    ]
-    return sum(of) / len(of) if of else math.nan
 
 
 def _chance(estimate: Estimate) -> float:
