@@ -2,11 +2,9 @@
 
 import io
 import os
-import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,26 +15,10 @@ import psutil
 import pytest
 
 import raybench
-from raybench import cli
 from raybench.records import Status
+from tests.commands import CORES, Done, call, run, start
+from tests.commands import raybench as command_here
 from tests.photos import COUNTS, write_photos
-
-COMMAND = str(Path(sys.executable).with_name("raybench"))
-CORES = 2
-PRICE = 0.72
-"""US dollars an hour for this machine."""
-
-PHOTOS = f"""
-name: photos
-datasets:
-  - {{name: folders, source: "imagefolder:images", image_size: 64}}
-  - {{name: lists, source: "filelist:photos", image_size: 64}}
-models: [resnet18, resnet50, alexnet]
-strategies: [linear-probe]
-training: {{epochs: 2, batch_size: 8}}
-resources: {{measure: false}}
-price_per_hour_usd: {{local: {PRICE}}}
-"""
 
 OWN = """
 name: own
@@ -83,61 +65,16 @@ class Own(nn.Module):
 METRICS = ["val_loss", "val_accuracy", "test_loss", "test_accuracy", "best_epoch", "epochs_run", "status"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Done:
-    """What a command ended with."""
-
-    status: int
-    out: str
-    err: str
-
-
-def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
-    """Start the command line in a session of its own, so that a signal to its group hits nothing else."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(folder),
-        "RAYBENCH_CACHE_DIR": str(folder / "cache"),
-        "OMP_NUM_THREADS": "1",
-    }
-    return subprocess.Popen(
-        [COMMAND, *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def call(*arguments: str, folder: Path) -> Done:
-    process = start(*arguments, folder=folder)
-    out, err = process.communicate(timeout=200)
-    assert "Traceback" not in out + err, out + err
-    return Done(status=process.returncode, out=out, err=err)
-
-
-def run(file: str, *arguments: str, folder: Path) -> Done:
-    return call("run", file, "--num-cpus", str(CORES), *arguments, folder=folder)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A working directory with images, an experiment on them, and one with a model of one's own."""
+    """A working directory with images and an experiment on them, one of whose models is one's own."""
     folder = tmp_path_factory.mktemp("work")
     write_photos(folder)
-    (folder / "photos.yaml").write_text(PHOTOS)
     (folder / "own.yaml").write_text(OWN)
     (folder / "network_of_a_test.py").write_text(NETWORK)
     yield folder
     for weights in folder.rglob("*.safetensors"):
         weights.unlink()  # half a gigabyte, and pytest keeps the folders of three sessions
-
-
-@pytest.fixture(scope="module")
-def photos(folder: Path) -> Done:
-    return run("photos.yaml", folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -159,46 +96,6 @@ def same_outcome(first: Path, second: Path) -> None:
     ):
         one, other = (load(path).sort_values(order, ignore_index=True).drop(columns=timed) for path in (first, second))
         pd.testing.assert_frame_equal(one, other, check_exact=True)
-
-
-def test_photos_in_both_layouts_end_with_a_table_that_names_the_pick(photos: Done) -> None:
-    assert photos.status == 0, photos.err
-    for model in ("resnet18", "resnet50", "alexnet"):
-        assert model in photos.out
-    text = " ".join(photos.out.split())
-    assert re.search(r"Pick for folders, 32 training images: (resnet18|resnet50|alexnet) linear-probe", text), (
-        photos.out
-    )
-    assert "Results: runs/photos" in text
-
-
-def test_rows_hold_the_recall_of_the_minority_class(photos: Done, folder: Path) -> None:
-    assert photos.status == 0
-    rows = rows_of(folder / "runs/photos")
-    assert len(rows) == 6
-    assert set(rows["status"]) == {"completed"}
-    predictions = raybench.load_predictions(folder / "runs/photos")
-    balanced = rows["test_balanced_accuracy"]
-    for trial_id, recall in zip(rows.index, rows["test_per_class_recall"], strict=True):
-        own = predictions[predictions["trial_id"] == trial_id]
-        hit = (own["label"] == own["predicted"]).groupby(own["label"]).mean()
-        assert list(recall) == pytest.approx(list(hit))
-        assert len(recall) == 3
-        assert balanced[trial_id] == pytest.approx(sum(recall) / 3)
-
-
-def test_one_set_of_files_gives_the_same_metrics_in_either_layout(photos: Done, folder: Path) -> None:
-    assert photos.status == 0
-    rows = rows_of(folder / "runs/photos").set_index("model").sort_index()
-    folders, lists = (rows.loc[rows["dataset"] == name, METRICS] for name in ("folders", "lists"))
-    pd.testing.assert_frame_equal(folders, lists, check_exact=True)
-
-
-def test_cost_is_time_by_share_by_price(photos: Done, folder: Path) -> None:
-    rows = rows_of(folder / "runs/photos")
-    assert set(rows["cpu_share"]) == {1 / CORES}
-    assert list(rows["standalone_cost_usd"]) == pytest.approx(list(rows["train_seconds"] / 3600 * PRICE / CORES))
-    assert "cost $" in photos.out
 
 
 def test_every_trial_of_an_undisturbed_run_completes(undisturbed: Done, folder: Path) -> None:
@@ -339,37 +236,29 @@ def test_trained_trial_is_shown_exported_and_asked_about_images(
     rows = raybench.load_results("runs/own")
     trial = rows.loc[rows["model"] == "resnet8", "trial_id"].iloc[0]
 
-    assert here(monkeypatch, "show", "runs/own") == 0
+    assert command_here("show", "runs/own") == 0
     listed = capsys.readouterr().out
     assert all(trial_id in listed for trial_id in rows["trial_id"])
-    assert here(monkeypatch, "show", "runs/own", trial[:6]) == 0
+    assert command_here("show", "runs/own", trial[:6]) == 0
     assert "val loss" in capsys.readouterr().out
 
-    assert here(monkeypatch, "export", "runs/own", trial, "--output", "weights.safetensors") == 0
+    assert command_here("export", "runs/own", trial, "--output", "weights.safetensors") == 0
     assert (folder / "weights.safetensors").is_file()
     assert (folder / "weights.json").is_file()
     capsys.readouterr()
     image = "images/test/disc/00.jpg"
-    assert here(monkeypatch, "predict", "runs/own", trial, image) == 0
+    assert command_here("predict", "runs/own", trial, image) == 0
     told = capsys.readouterr().out
     assert image in told
     assert any(name in told for name in COUNTS)
 
     (folder / "text.jpg").write_text("no image")
-    assert here(monkeypatch, "predict", "runs/own", trial, image, "text.jpg") == 2
+    assert command_here("predict", "runs/own", trial, image, "text.jpg") == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("raybench: text.jpg: ")
 
-    assert here(monkeypatch, "rank", "runs/own", "--format", "csv", "--by", "train_seconds") == 0
+    assert command_here("rank", "runs/own", "--format", "csv", "--by", "train_seconds") == 0
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert list(table["rank"]) == [1, 2, 3, 4]
     assert table["train_seconds"].is_monotonic_increasing
-
-
-def here(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run the command line in this process and return its exit status."""
-    monkeypatch.setattr(sys, "argv", ["raybench", *arguments])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    return int(left.value.code or 0)
