@@ -15,6 +15,8 @@ from ray import tune
 import raybench
 from raybench.scheduling.cluster import quiet_ray, ray_session
 
+pytestmark = pytest.mark.minutes
+
 ROOT = Path(__file__).parent.parent
 FIRST_STUDY = ROOT / "tests" / "data" / "resnet_cost_performance.csv"
 SECOND_STUDY = ROOT / "tests" / "data" / "alexnet_vs_resnet_history.csv"

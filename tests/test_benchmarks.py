@@ -35,6 +35,8 @@ from benchmarks.grid import experiment as grid_experiment
 from raybench.experiment import parse_experiment
 from tests.photos import write_photos
 
+pytestmark = pytest.mark.minutes
+
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks"
 MODULES = sorted(FOLDER.rglob("*.py"))

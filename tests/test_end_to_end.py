@@ -38,6 +38,8 @@ from pathlib import Path
 
 from torch import nn
 
+pytestmark = pytest.mark.minutes
+
 
 class Own(nn.Module):
     def __init__(self, num_classes):

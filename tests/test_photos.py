@@ -11,6 +11,8 @@ import raybench
 from tests.commands import CORES, Done, run
 from tests.photos import write_photos
 
+pytestmark = pytest.mark.minutes
+
 PRICE = 0.72
 """US dollars an hour for this machine."""
 

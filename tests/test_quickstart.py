@@ -12,6 +12,8 @@ from raybench.experiment import load_experiment
 from raybench.manifest import read_manifest
 from raybench.runner import embedded_experiment
 
+pytestmark = pytest.mark.minutes
+
 
 def test_it_compares_eight_configurations_on_three_sizes_with_three_seeds() -> None:
     experiment = load_experiment(embedded_experiment())

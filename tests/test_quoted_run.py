@@ -11,6 +11,8 @@ from raybench.ledger import Kind, load, summary
 from raybench.quote import QUOTE, kept
 from tests.commands import raybench
 
+pytestmark = pytest.mark.minutes
+
 EXPERIMENT = """
 name: small
 datasets: [{name: digits, source: digits, image_size: 16, train_sizes: [200]}]

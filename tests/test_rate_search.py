@@ -26,7 +26,7 @@ price_per_hour_usd: {local: 0.5}
 """
 
 CONFIGURATION = ["weights", "strategy"]
-pytestmark = pytest.mark.timeout(1200)  # twenty tries, and Ray as often as a user starts it
+pytestmark = [pytest.mark.minutes, pytest.mark.timeout(1200)]  # twenty tries, and Ray as often as a user starts it
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ class Hopeless(Small):
         return super().forward(images) * (math.nan if self.training else 1)
 '''
 
-pytestmark = pytest.mark.timeout(600)  # some start Ray twice
+pytestmark = [pytest.mark.minutes, pytest.mark.timeout(600)]  # some start Ray twice
 
 
 @pytest.fixture(scope="module")

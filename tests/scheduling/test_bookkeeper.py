@@ -13,6 +13,8 @@ from raybench.scheduling.tune import Settings, run_trials
 from raybench.spending import Books, Machine
 from tests.scheduling.fakes import EXECUTE, Script, make_trial, starts, write_scripts
 
+pytestmark = pytest.mark.minutes
+
 HALVING = AshaSettings(grace_period=1, reduction_factor=2, group_by=("dataset", "train_size", "seed"))
 EPOCH_SECONDS = 0.8
 

@@ -14,6 +14,8 @@ from raybench.results import finished_trial_ids
 from raybench.scheduling.driver import Interruption
 from tests.scheduling.fakes import Script, starts, write_scripts
 
+pytestmark = pytest.mark.minutes
+
 TRIALS = ("quick", "held", "held-too", "waiting")
 
 

@@ -14,6 +14,8 @@ from raybench.manifest import read_manifest
 from raybench.records import Status
 from raybench.results import load_results
 
+pytestmark = pytest.mark.minutes
+
 EXPERIMENT = """
 name: joined
 datasets: [{name: digits, source: digits, image_size: 16, train_sizes: [50]}]

@@ -19,6 +19,8 @@ from raybench.scheduling.tune import Outcome, Settings, run_trials
 from tests.scheduling.fake_bench import BENCH, Figures, write_figures
 from tests.scheduling.fakes import EXECUTE, Script, make_trial, starts, write_scripts
 
+pytestmark = pytest.mark.minutes
+
 ONE_AT_A_TIME = ResourceRequest(gpu=0.0, cpu=8.0)
 HALVING = AshaSettings(grace_period=1, reduction_factor=2, group_by=("dataset", "train_size", "seed"))
 
