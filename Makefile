@@ -17,9 +17,9 @@ help: ## List the targets
 quickstart: $(INSTALLED) ## Set up, run the built-in experiment (minutes, no GPU, no downloads of data), print its ranking
 	$(BIN)/raybench run $(ARGS)
 
-# Three processes of one thread each, on two cores too: tests wait for Ray about as long as they compute.
+# Two processes of one thread each: the networks of the tests are small, and Ray runs several of them at once.
 test: $(INSTALLED) ## Set up, run the tests; ARGS='-k cost -x' is handed to pytest
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # Debian's Chromium, which Playwright drives; where it cannot be had, the tests are left out, with the reason.
 test-browser: $(INSTALLED) ## Set up, open reports in Debian's Chromium, test and photograph them
@@ -27,7 +27,7 @@ test-browser: $(INSTALLED) ## Set up, open reports in Debian's Chromium, test an
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser $(ARGS)
 
 coverage: $(INSTALLED) ## Run the tests and say which lines and branches none of them takes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-report=term-missing $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing $(ARGS)
 
 bench: $(INSTALLED) ## Measure how fast raybench is, against doing it by hand; ARGS='grid ranking' measures these two alone
 	$(BIN)/python -m benchmarks $(ARGS)
