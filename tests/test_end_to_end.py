@@ -20,6 +20,8 @@ from tests.commands import CORES, Done, call, run, start
 from tests.commands import raybench as command_here
 from tests.photos import COUNTS, write_photos
 
+pytestmark = pytest.mark.minutes
+
 OWN = """
 name: own
 datasets: [{name: folders, source: "imagefolder:images", image_size: 32}]
@@ -37,8 +39,6 @@ import time
 from pathlib import Path
 
 from torch import nn
-
-pytestmark = pytest.mark.minutes
 
 
 class Own(nn.Module):
