@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-browser coverage bench lint format wheel wheel-quick clean
+.PHONY: help quickstart test fuzz test-browser coverage bench lint format wheel wheel-quick clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ quickstart: $(INSTALLED) ## Set up, run the built-in experiment (minutes, no GPU
 # Two processes of one thread each: the networks of the tests are small, and Ray runs several of them at once.
 test: $(INSTALLED) ## Set up, run the tests; ARGS='-k cost -x' is handed to pytest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# What `make test` looks at with some tens of examples, with thousands of them.
+fuzz: $(INSTALLED) ## Set up, read thousands of damaged experiments, images, tables and run directories (a quarter of an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz -n 2 --hypothesis-profile fuzz --timeout 3600 $(ARGS)
 
 # Debian's Chromium, which Playwright drives; where it cannot be had, the tests are left out, with the reason.
 test-browser: $(INSTALLED) ## Set up, open reports in Debian's Chromium, test and photograph them

@@ -36,6 +36,7 @@ from raybench.records import (
     Strategy,
     TrainingSettings,
     Trial,
+    Verdict,
 )
 from raybench.training.batches import Preparation, forward_all, training_images, training_order
 from raybench.training.data import ImageData, load_images
@@ -178,9 +179,9 @@ def through_raybench(trial: Trial, run_dir: Path) -> Measured:
     """Run the trial as a worker does."""
     losses: list[float] = []
 
-    def on_epoch(record: EpochRecord) -> bool:
+    def on_epoch(record: EpochRecord) -> Verdict:
         losses.append(record.val_loss)
-        return False
+        return Verdict.GO_ON
 
     started, cpu_started = time.perf_counter(), time.process_time()
     run(trial, run_dir=run_dir, allocation=ALLOCATION, on_epoch=on_epoch)

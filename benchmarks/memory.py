@@ -25,7 +25,7 @@ from torch import nn
 from benchmarks.figures import Figure, publish
 from benchmarks.images import photo_folder
 from raybench.experiment import parse_experiment
-from raybench.records import Allocation, EpochRecord, Trial
+from raybench.records import Allocation, EpochRecord, Trial, Verdict
 from raybench.training import preflight
 from raybench.training.execute import run
 from raybench.training.process import release_memory
@@ -187,15 +187,15 @@ def _train(connection: Connection, job: Job) -> None:
     """Run the trials in this process; say when one is held, and wait until it may go on."""
     os.environ["RAYBENCH_CACHE_DIR"] = str(job.cache)
 
-    def hold(record: EpochRecord) -> bool:
+    def hold(record: EpochRecord) -> Verdict:
         if record.epoch == HELD_AFTER:
             release_memory()  # what is free already is nobody's
             connection.send(record.epoch)
             connection.recv()
-        return False
+        return Verdict.GO_ON
 
     allocation = Allocation(cpu_share=1 / AT_ONCE, gpu_fraction=0, threads=1)
-    run(job.warm_up, run_dir=job.run_dir, allocation=allocation, on_epoch=lambda _: False)
+    run(job.warm_up, run_dir=job.run_dir, allocation=allocation, on_epoch=lambda _: Verdict.GO_ON)
     for trial in job.held:
         run(trial, run_dir=job.run_dir, allocation=allocation, on_epoch=hold)
 

@@ -31,7 +31,7 @@ from torch.nn import functional
 from benchmarks.figures import Figure, publish
 from benchmarks.images import photo_folder
 from raybench.experiment import parse_experiment
-from raybench.records import Allocation, EpochRecord, ResourceRequest, Trial, TrialResult, Tuning
+from raybench.records import Allocation, EpochRecord, ResourceRequest, Trial, TrialResult, Tuning, Verdict
 from raybench.results import load_history, load_results
 from raybench.scheduling.meters import BENCH
 from raybench.scheduling.tune import Settings, run_trials
@@ -132,7 +132,7 @@ def _ratios(bare: Sequence[float], ours: Sequence[float]) -> list[float]:
 
 
 def run_beside_bare_steps(
-    trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: Callable[[EpochRecord], bool]
+    trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: Callable[[EpochRecord], Verdict]
 ) -> TrialResult:
     """Train a trial as usual; after each epoch, run as many bare steps, and keep what they took."""
     device = prepare_process(trial, allocation)
@@ -142,9 +142,9 @@ def run_beside_bare_steps(
     }
     began = _Clocks()
 
-    def beside(record: EpochRecord) -> bool:
+    def beside(record: EpochRecord) -> Verdict:
         nonlocal began
-        ends = on_epoch(record)
+        verdict = on_epoch(record)
         whole, began = began.passed(), _Clocks()
         torch.use_deterministic_algorithms(mode=False)
         seconds["steps"].append(bare.steps())
@@ -154,7 +154,7 @@ def run_beside_bare_steps(
             seconds[f"{side}_epochs"].append(passed.wall)
             seconds[f"{side}_processor"].append(passed.processor)
         began = _Clocks()
-        return ends
+        return verdict
 
     result = execute.run(trial, run_dir=run_dir, allocation=allocation, on_epoch=beside)
     tuning = allocation.tuning or Tuning()

@@ -19,6 +19,7 @@ from raybench.records import (
     Status,
     Trial,
     TrialResult,
+    Verdict,
     WeightsFacts,
 )
 from raybench.results import read_trial, write_trial
@@ -73,7 +74,9 @@ def check_ended(outcome: Outcome) -> None:
         )
 
 
-def run(trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: Callable[[EpochRecord], bool]) -> TrialResult:
+def run(
+    trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: Callable[[EpochRecord], Verdict]
+) -> TrialResult:
     """Go through a trial's epochs as training does, with `work` in the place of each."""
     existing = read_trial(run_dir, trial.trial_id)
     if existing is not None:
@@ -83,7 +86,7 @@ def run(trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: Callab
     status = Status.COMPLETED
     for number in range(1, trial.epochs + 1):
         history.append(_epoch(trial, number))
-        if on_epoch(history[-1]):
+        if on_epoch(history[-1]) is Verdict.STOP:
             status = Status.STOPPED
             break
     best = min(history, key=lambda epoch: epoch.val_loss)

@@ -22,7 +22,7 @@ from typing import Any
 
 from raybench.atomic import replacing
 from raybench.cache import cache_root
-from raybench.records import Inference, Pace, Trial, Tuning
+from raybench.records import Footprint, Inference, Pace, Trial, Tuning
 
 FOLDER = "measured"
 KEY_DIGITS = 16
@@ -69,6 +69,8 @@ class Choices:
     """How fast models predict alone: by processor or GPU, then by `step_key`."""
     slowdown: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """How much longer steps take beside as many other trials as run at once: by processor or GPU, then `step_key`."""
+    memory: Mapping[str, Mapping[str, Footprint]] = field(default_factory=dict)
+    """What trials are expected to take: by processor or GPU, then by `memory_key`."""
 
 
 def step_key(trial: Trial) -> str:
@@ -79,6 +81,15 @@ def step_key(trial: Trial) -> str:
     settings = trial.training
     free = "" if settings.deterministic else ", not deterministic"
     return f"{trial.model.name}, {trial.dataset.image_size} px, batch {settings.batch_size}, {settings.precision}{free}"
+
+
+def memory_key(trial: Trial) -> str:
+    """Return what a trial's memory depends on, such as `resnet18, 64 px, batch 32, auto, head adam, all sgd`."""
+    phases = [
+        f"{phase.train if isinstance(phase.train, str) else '+'.join(phase.train)} {phase.optimizer}"
+        for phase in trial.strategy.phases
+    ]
+    return ", ".join([step_key(trial), *phases])
 
 
 @cache

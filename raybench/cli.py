@@ -38,6 +38,10 @@ LogTo = Annotated[
         metavar="TRACKER", help="Send epochs and scores to tensorboard, mlflow or wandb.", show_default="none"
     ),
 ]
+Reused = Annotated[
+    list[Path] | None,
+    typer.Option("--reuse", metavar="RUN", help="Take over what completed in another run.", show_default="none"),
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the file.")]
 ColumnNames = Annotated[
     list[str] | None,
@@ -66,6 +70,7 @@ def run(
     ] = None,
     run_dir: Annotated[Path | None, typer.Option(help="Where results go.", show_default="runs/NAME")] = None,
     overrides: Overrides = None,
+    reuse: Reused = None,
     num_cpus: NumCpus = None,
     num_gpus: NumGpus = None,
     address: Address = None,
@@ -80,6 +85,7 @@ def run(
         file,
         run_dir=run_dir,
         overrides=overrides or (),
+        reuse=reuse or (),
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         address=address,

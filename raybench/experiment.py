@@ -9,55 +9,54 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from raybench import accepted
 from raybench.errors import ExperimentError
+from raybench.experiment_parts import (
+    BudgetConfig,
+    Count,
+    NonNegativeCount,
+    NonNegativeFloat,
+    Part,
+    ResourcesConfig,
+    SchedulerConfig,
+    named_scheduler,
+    unique,
+)
 from raybench.learning_rates import FEWEST_VALUES, MOST_VALUES, SearchBudget
 from raybench.records import AshaSettings, ResourceRequest
 from raybench.strategies import AUGMENT_SUFFIX, BUILT_IN, base_name
-from raybench.yaml_input import apply_override, describe, read_yaml
+from raybench.yaml_input import MAXIMUM_BYTES, MOST_MISTAKES, apply_override, describe, read_yaml
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MOST_TRIALS = 100_000
+"""Of an experiment: each is a record in memory, and three files once it has ended."""
+LONGEST_TEXT = 4096
+"""Characters of a path, as Linux has them."""
+Text = Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT), BeforeValidator(accepted.without_password)]
 Policy = Literal["none", "default", "no-flip", "flip", "trivialaugment", "randaugment"]
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["none", "step", "cosine"]
 Rate = Literal["auto"] | float
-GroupColumn = Literal["dataset", "train_size", "seed", "model", "weights", "strategy"]
 
-MINIMUM_REDUCTION = 2
 GIGABYTE = 10**9
 FILE_SUFFIXES = (".safetensors", ".pth", ".pt")
 """Weights that end so are read from a file."""
-
-
-class _Part(BaseModel):
-    """Base of all parts of an experiment: unknown keys are errors, nothing changes once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-def _unique(values: Sequence[Any], what: str) -> None:
-    repeated = next((value for index, value in enumerate(values) if value in values[:index]), None)
-    if repeated is not None:
-        raise ValueError(f"{repeated!r} is there twice; each {what} stands once")
 
 
 def _named(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
     return {"name": value} if isinstance(value, str) else value
 
 
-class DatasetConfig(_Part):
+class DatasetConfig(Part):
     """One dataset: where its images come from and how many of them are trained on."""
 
     name: Name
     """Label in tables."""
-    source: str = Field(min_length=1)
+    source: Text
     """digits, torchvision:NAME, imagefolder:DIR, filelist:PREFIX, huggingface:NAME or package.module:callable."""
-    root: str | None = None
+    root: Annotated[str, Field(max_length=LONGEST_TEXT), BeforeValidator(accepted.without_password)] | None = None
     """Folder that the source reads from."""
     image_size: int = Field(default=224, strict=True, ge=8, le=2048)
     """Side of the square images that models see, in pixels."""
@@ -73,20 +72,20 @@ class DatasetConfig(_Part):
     @field_validator("train_sizes")
     @classmethod
     def _sizes_stand_once(cls, sizes: list[int | str]) -> list[int | str]:
-        _unique(sizes, "train size")
+        unique(sizes, "train size")
         return sizes
 
 
-class ModelConfig(_Part):
+class ModelConfig(Part):
     """One architecture."""
 
-    name: str = Field(min_length=1)
+    name: Text
     """torchvision name, resnet8/20/32/56, timm:NAME or package.module:callable."""
     head: str | None = None
     """Dotted name of the module to replace; default: the last Linear or 1x1 Conv."""
 
 
-class _PhaseKeys(_Part):
+class _PhaseKeys(Part):
     optimizer: Optimizer | None = None
     learning_rate: Annotated[Rate | None, BeforeValidator(accepted.learning_rate)] = None
     weight_decay: NonNegativeFloat | None = None
@@ -94,7 +93,7 @@ class _PhaseKeys(_Part):
     schedule: Schedule | None = None
     step_epochs: Count | None = None
     step_factor: Annotated[float, Field(gt=0, le=1)] | None = None
-    warmup_epochs: Annotated[int, Field(strict=True, ge=0)] | None = None
+    warmup_epochs: NonNegativeCount | None = None
     epochs: Count | None = None
     patience: Count | None = None
 
@@ -106,7 +105,7 @@ class PhaseConfig(_PhaseKeys):
     """head, all, or a list of dotted module names (the head learns with them)."""
 
 
-class StrategyConfig(_Part):
+class StrategyConfig(Part):
     """A strategy by name, or spelled out as phases."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(\+augment)?$", max_length=100)]
@@ -115,7 +114,7 @@ class StrategyConfig(_Part):
     phases: list[PhaseConfig] | None = Field(default=None, min_length=1)
 
 
-class LearningRateSearchConfig(_Part):
+class LearningRateSearchConfig(Part):
     """What `learning_rate: auto` spends on each configuration; the same for all."""
 
     values: Annotated[int, Field(strict=True, ge=FEWEST_VALUES, le=MOST_VALUES)] = 5
@@ -144,7 +143,7 @@ class TrainingConfig(_PhaseKeys):
     """Epochs between two drops of the step schedule."""
     step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Factor of each drop of the step schedule."""
-    warmup_epochs: Annotated[int, Field(strict=True, ge=0)] = 0
+    warmup_epochs: NonNegativeCount = 0
     """Epochs of linear warm-up before the schedule begins."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["none", "balanced"] = "none"
@@ -158,69 +157,29 @@ class TrainingConfig(_PhaseKeys):
         return {key: getattr(self, key) for key in _PhaseKeys.model_fields}
 
 
-class AshaConfig(_Part):
-    """Asynchronous successive halving within groups of trials."""
-
-    metric: Literal["val_loss"] = "val_loss"
-    grace_period: Count = 10
-    """Epochs of a strategy's last phase before the first decision."""
-    reduction_factor: Annotated[int, Field(strict=True, ge=MINIMUM_REDUCTION)] = 3
-    """One trial in this many goes on at each rung."""
-    group_by: list[GroupColumn] = Field(default=["dataset", "train_size", "seed"], min_length=1)
-    """Trials that share these columns may stop one another."""
-
-    @field_validator("group_by")
-    @classmethod
-    def _columns_stand_once(cls, columns: list[GroupColumn]) -> list[GroupColumn]:
-        _unique(columns, "column")
-        return columns
-
-
-class SchedulerConfig(_Part):
-    """Which trials are stopped early because of others."""
-
-    asha: AshaConfig = AshaConfig()
-
-
-class ResourcesConfig(_Part):
-    """What each trial asks for."""
-
-    gpu: Annotated[float | Literal["auto"], BeforeValidator(accepted.gpu)] = "auto"
-    """GPUs of a trial: auto, a fraction of one such as 0.25, or a whole number."""
-    cpu: Annotated[float | Literal["auto"], BeforeValidator(accepted.cpu)] = "auto"
-    """CPU cores of a trial: auto, or a number."""
-    measure: bool = True
-    """Measure before the first trial what auto means, and how each model's steps are computed soonest; false: auto
-    is a whole GPU, or one core, and steps are computed as is usual."""
-
-
-def _scheduler(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
-    if value in (None, "none"):
-        return None
-    if value == "asha":
-        return {"asha": {}}
-    if not isinstance(value, dict | SchedulerConfig):
-        raise ValueError(f"{value!r} is not accepted; give none, or asha with its keys below it")  # noqa: TRY004 - pydantic's
-    return value
-
-
-class Experiment(_Part):
+class Experiment(Part):
     """One question: what is compared, how it is trained, and on what."""
 
     name: Name
     """Identity of the experiment, and the name of its run directory."""
     datasets: list[DatasetConfig] = Field(min_length=1)
     models: list[Annotated[ModelConfig, BeforeValidator(_named)]] = Field(min_length=1)
-    weights: list[Annotated[str, Field(min_length=1)]] = Field(default=["random"], min_length=1)
+    weights: list[Text] = Field(default=["random"], min_length=1)
     """random, imagenet, a torchvision weight enum's name, packaged, as-built, or the path of a .pth or .safetensors."""
     strategies: list[Annotated[StrategyConfig, BeforeValidator(_named)]] = Field(min_length=1)
     seeds: list[Annotated[int, Field(strict=True, ge=0, lt=2**31)]] = Field(default=[0], min_length=1)
     training: TrainingConfig = TrainingConfig()
-    scheduler: Annotated[SchedulerConfig | None, BeforeValidator(_scheduler)] = SchedulerConfig()
+    scheduler: Annotated[SchedulerConfig | None, BeforeValidator(named_scheduler)] = SchedulerConfig()
     """none (patience still ends trials), or asha."""
     resources: ResourcesConfig = ResourcesConfig()
-    price_per_hour_usd: Annotated[dict[str, NonNegativeFloat], BeforeValidator(accepted.price_per_hour_usd)] = {}
+    price_per_hour_usd: Annotated[dict[str, NonNegativeFloat], BeforeValidator(accepted.price_per_hour_usd)] = Field(
+        default_factory=dict
+    )
     """By instance type; `local` is this machine."""
+    budget: BudgetConfig | None = None
+    """Where it is reached, nothing starts or goes on that would pass it; the run can go on with a larger one."""
+    trial_timeout: Annotated[str | None, BeforeValidator(accepted.trial_timeout)] = None
+    """What a trial may take, such as 6h, before it is taken to hang and counts as failed; default: any time."""
     cache_limit_gb: Annotated[float, Field(gt=0, le=1e9)] = 50
     """Most that the cache folder of a machine may hold, in GB: decoded images and features."""
 
@@ -234,21 +193,21 @@ class Experiment(_Part):
     @field_validator("weights")
     @classmethod
     def _weights_stand_once(cls, weights: list[str]) -> list[str]:
-        _unique(weights, "choice of weights")
+        unique(weights, "choice of weights")
         files = [Path(entry).name for entry in weights if entry.endswith(FILE_SUFFIXES)]
-        _unique(files, "file name of weights (tables show it)")
+        unique(files, "file name of weights (tables show it)")
         return weights
 
     @field_validator("seeds")
     @classmethod
     def _seeds_stand_once(cls, seeds: list[int]) -> list[int]:
-        _unique(seeds, "seed")
+        unique(seeds, "seed")
         return seeds
 
     @field_validator("datasets", "models", "strategies")
     @classmethod
     def _names_stand_once(cls, parts: list[Any]) -> list[Any]:
-        _unique([part.name for part in parts], "name")
+        unique([part.name for part in parts], "name")
         return parts
 
     @model_validator(mode="after")
@@ -261,6 +220,17 @@ class Experiment(_Part):
                     f"strategies[{index}]: {part.name!r} is not known; give one of {', '.join(known)}, "
                     f"each also with {AUGMENT_SUFFIX}, or spell out its phases"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_listed(self) -> Self:
+        sizes = sum(len(dataset.train_sizes) for dataset in self.datasets)
+        trials = sizes * len(self.models) * len(self.weights) * len(self.strategies) * len(self.seeds)
+        if trials > MOST_TRIALS:
+            raise ValueError(
+                f"{trials} trials (training sizes x models x weights x strategies x seeds); an experiment has at most "
+                f"{MOST_TRIALS}"
+            )
         return self
 
     def search_budget(self) -> SearchBudget:
@@ -282,6 +252,17 @@ class Experiment(_Part):
         """Most that the cache folder of a machine may hold."""
         return int(self.cache_limit_gb * GIGABYTE)
 
+    @property
+    def memory_bytes(self) -> int | None:
+        """Most of a machine's memory that its trials may take together; None: all but a reserve."""
+        asked = self.resources.memory_gb
+        return None if isinstance(asked, str) else int(asked * GIGABYTE)
+
+    @property
+    def trial_timeout_seconds(self) -> float | None:
+        """What a trial may take; None: any time."""
+        return None if self.trial_timeout is None else accepted.seconds_of(self.trial_timeout)
+
     def resource_request(self) -> ResourceRequest:
         """Return what one trial asks of a machine."""
         gpu, cpu = self.resources.gpu, self.resources.cpu
@@ -296,7 +277,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = (), *, base: Path | N
     `overrides` are `KEY=VALUE` texts, applied in order. Relative paths in the file are taken from `base`
     (default: the current folder) and made absolute. Raises `ExperimentError`.
     """
-    data = read_yaml(path)
+    data = read_yaml(path, MAXIMUM_BYTES)
     for override in overrides:
         apply_override(data, override)
     return absolute_paths(parse_experiment(data, str(path)), base or Path.cwd())
@@ -307,8 +288,11 @@ def parse_experiment(data: dict[str, Any], label: str) -> Experiment:
     try:
         return Experiment.model_validate(data)
     except ValidationError as error:
-        lines = [describe(item, _known_keys(item["loc"])) for item in error.errors(include_url=False)]
+        mistakes = error.errors(include_url=False)
+        lines = [describe(item, _known_keys(item["loc"])) for item in mistakes[:MOST_MISTAKES]]
         lines = [line.removeprefix("the file: ") for line in lines]
+        if len(mistakes) > MOST_MISTAKES:
+            lines.append(f"{len(mistakes) - MOST_MISTAKES} more like these")
         raise ExperimentError("\n".join(f"{label}: {line}" for line in lines)) from None
 
 

@@ -6,12 +6,14 @@ for is said by a reader or guessed (`raybench.table_columns`), and told in a not
 """
 
 import math
-from collections.abc import Collection
+import warnings
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from raybench.errors import InputError
 from raybench.formats import joined, safe_text
@@ -19,6 +21,7 @@ from raybench.ranking import HIGHER_IS_BETTER
 from raybench.recognize import PLAIN, Columns, meanings_of
 from raybench.results import RESULTS_SCHEMA
 from raybench.table_columns import IGNORED, Reading, counted, is_boolean, is_numeric, read_columns
+from raybench.yaml_input import shown
 
 EXPORTED = (*RESULTS_SCHEMA.names, "learning_rate")
 """Columns of a run's rows that were written to a file."""
@@ -29,6 +32,17 @@ KEY = ("dataset", "train_size", "model", "weights", "strategy", "seed")
 """What tells rows of a table of results apart."""
 MOST_NAMED = 12
 """Columns named in a note; the rest are counted."""
+MOST_NAMED_IN_ERROR = 50
+MOST_COLUMNS = 5000
+MOST_BYTES = 2**30
+"""Of a table, as it lies in a CSV file or in memory."""
+LONGEST_REASON = 200
+LONGEST_NAME = 10_000
+"""Most characters of a model's, dataset's or strategy's name."""
+LARGEST_INTEGER = 2**53
+"""Up to here, floating-point numbers tell whole ones apart."""
+PANDAS_INDEX = "__index_level_"
+"""What begins the name under which pandas stores row numbers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -51,7 +65,7 @@ def load_table(path: Path, columns: Columns | None = None) -> Table:
     """
     table = read_table(path)
     given = (columns or Columns()).names
-    there = ", ".join(map(repr, table))
+    there = _there(table)
     for key, name in given.items():
         if name not in table:
             raise InputError(f"{path}: --column {key}={name}: there is no such column; there are {there}")
@@ -91,13 +105,60 @@ def read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file or folder; give a run directory, or a CSV or Parquet table")
     suffix = path.suffix.lower()
-    if suffix not in {".csv", ".parquet"}:
+    if suffix not in READERS:
         raise InputError(f"{path}: {path.suffix or 'no suffix'!s} cannot be read; give a .csv or .parquet file")
     try:
-        table = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
-    except (ValueError, OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
-    return table.rename(columns=lambda name: str(name).strip())
+        table = READERS[suffix](path)
+    except (ValueError, OSError, pa.ArrowException, pd.errors.ParserWarning) as error:
+        raise InputError(f"{path}: cannot be read ({shown(str(error).splitlines()[0], LONGEST_REASON)})") from error
+    table = table.rename(columns=lambda name: str(name).strip())
+    if len(table.columns) > MOST_COLUMNS:
+        raise InputError(f"{path}: {len(table.columns)} columns; a table of results has at most {MOST_COLUMNS}")
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        raise InputError(f"{path}: two columns are called {shown(repr(twice[0]))}; give each a name of its own")
+    return table
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"larger than {MOST_BYTES} bytes, which no table of results is")
+    header = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].dropna().str.strip()
+    if header.duplicated().any():  # pandas would call the second one by another name
+        raise ValueError(f"two columns are called {shown(repr(header[header.duplicated()].iloc[0]))}")
+    with warnings.catch_warnings():
+        # A row with more cells than the header has names: pandas would leave out or shift some of them.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return pd.read_csv(path, index_col=False)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """Read columns of plain values, in steps, since few bytes may stand for many; lists, structs and bytes are none."""
+    with pq.ParquetFile(path) as file:
+        names = [
+            field.name
+            for field in file.schema_arrow
+            if not (pa.types.is_nested(field.type) or _is_binary(field.type) or field.name.startswith(PANDAS_INDEX))
+        ]
+        batches, taken = [], 0
+        for batch in file.iter_batches(columns=names):
+            taken += batch.nbytes
+            if taken > MOST_BYTES:
+                raise ValueError(f"holds more than {MOST_BYTES} bytes, which no table of results does")
+            batches.append(batch)
+        schema = pa.schema([file.schema_arrow.field(name) for name in dict.fromkeys(names)])
+    read = pa.Table.from_batches(batches) if batches else schema.empty_table()
+    read.validate(full=True)  # texts that are none would fail wherever they are first looked at
+    frame: pd.DataFrame = read.to_pandas(ignore_metadata=True)
+    return frame
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": _read_csv, ".parquet": _read_parquet}
+"""By the end of a file's name."""
 
 
 def _renamed(table: pd.DataFrame, reading: Reading) -> pd.DataFrame:
@@ -136,6 +197,13 @@ def _not_read(names: Collection[str], reading: Reading) -> list[str]:
     return [*said, "Otherwise: --column KEY=NAME."] if reading.guessed else said
 
 
+def _there(names: Iterable[object]) -> str:
+    """The columns of a table, for an error."""
+    each = [shown(repr(name)) for name in names]
+    more = [f"{len(each) - MOST_NAMED_IN_ERROR} more"] if len(each) > MOST_NAMED_IN_ERROR else []
+    return ", ".join([*each[:MOST_NAMED_IN_ERROR], *more])
+
+
 def _listed(names: Collection[str]) -> str:
     shown = [safe_text(name) for name in names][:MOST_NAMED]
     return joined([*shown, f"{len(names) - len(shown)} more"] if len(names) > len(shown) else shown)
@@ -148,11 +216,12 @@ def _checked(table: pd.DataFrame, reading: Reading, path: Path) -> tuple[pd.Data
     _check_filled(table, "model", "name the model", reading, path)
     integers = [column for column in ("train_size", "seed", "epoch") if column in table]
     for column in [*(name for name in table.columns if name in HIGHER_IS_BETTER), *integers]:
-        numbers = pd.to_numeric(table[column], errors="coerce")
+        is_date = pd.api.types.is_datetime64_any_dtype(table[column])
+        numbers = pd.to_numeric(table[column].astype(str) if is_date else table[column], errors="coerce")
         wrong = numbers.isna() & table[column].notna()
         accepted = "a number"
         if column in integers:
-            wrong |= numbers.notna() & (numbers % 1 != 0)
+            wrong |= numbers.notna() & ((numbers % 1 != 0) | (numbers.abs() > LARGEST_INTEGER))
             accepted = "a whole number"
         elif column.endswith("_accuracy"):
             if (numbers.dropna() > 1).mean() >= MOSTLY:
@@ -164,7 +233,9 @@ def _checked(table: pd.DataFrame, reading: Reading, path: Path) -> tuple[pd.Data
             wrong |= (numbers < 0) | (numbers > 1)
         if wrong.any():
             value = table[column][wrong].iloc[0]
-            raise InputError(f"{path}: row {_row_of(wrong)}: {reading.label(column)} is {value!s}; give {accepted}")
+            raise InputError(
+                f"{path}: row {_row_of(wrong)}: {reading.label(column)} is {shown(str(value))}; give {accepted}"
+            )
         table[column] = numbers.astype("Int64") if column in integers else numbers.astype(float)
     return table, in_percent
 
@@ -193,6 +264,12 @@ def _named(table: pd.DataFrame, reading: Reading, path: Path) -> pd.DataFrame:
     for column in ("dataset", "model", "weights", "trial_id"):
         if column in named:
             named[column] = named[column].map(lambda value: _text(value) or None).astype(object)
+    for column in ("dataset", "model", "weights", "strategy"):
+        if column in named and (long := named[column].map(lambda value: len(value or "")) > LONGEST_NAME).any():
+            raise InputError(
+                f"{path}: row {_row_of(long)}: {reading.label(column)} has more than {LONGEST_NAME} characters; "
+                "give a name"
+            )
     if "seed" in named:
         _check_filled(named, "seed", "give a whole number", reading, path)
     return named

@@ -2,9 +2,9 @@
 
 import math
 
-import pandas as pd
-
 MISSING = "-"
+PANDAS_MISSING = frozenset({"NAType", "NaTType"})
+"""Classes of pandas.NA and pandas.NaT; pandas takes half a second to load, and who reads an experiment needs none."""
 SECONDS_PER_MINUTE = 60
 SECONDS_PER_HOUR = 3600
 SECONDS_PER_DAY = 86400
@@ -21,7 +21,9 @@ FORMULA_STARTS = ("=", "+", "-", "@")
 
 def is_missing(value: object) -> bool:
     """Whether a cell of a DataFrame holds nothing: None, NaN or pandas.NA."""
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+    if type(value).__name__ in PANDAS_MISSING:
+        return True
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def accuracy_text(value: object, low: object = None, high: object = None, digits: int = 4) -> str:

@@ -21,8 +21,11 @@ from pathlib import Path
 from typing import Final
 
 import pandas as pd
+from pydantic import TypeAdapter
 
 from raybench.cost import SECONDS_PER_HOUR
+from raybench.errors import RunError
+from raybench.regular import check_regular
 
 LEDGER: Final = "ledger.jsonl"
 """File of a run directory."""
@@ -81,6 +84,8 @@ class Entry:
     """Of the whole machine, when it was used; None where that is unknown."""
 
 
+_ENTRY = TypeAdapter(Entry)
+
 COLUMNS: Final = [
     *("session", "kind", "trial_id", "node", "instance_type", "seconds", "device_share", "usd_per_hour"),
     *("device_seconds", "cost_usd"),
@@ -99,12 +104,17 @@ def append(run_dir: Path, entries: Iterable[Entry]) -> None:
 def load(run_dir: str | Path) -> pd.DataFrame:
     """Return the entries of a run: the columns `COLUMNS`, one row an entry, of a machine the last one of each session.
 
-    Empty where the run kept no ledger. Lines that a killed driver left half written are passed over.
+    Empty where the run kept no ledger. Lines that a killed driver left half written are passed over. Raises RunError
+    where it cannot be read.
     """
+    path = Path(run_dir) / LEDGER
     try:
-        lines = (Path(run_dir) / LEDGER).read_text(encoding="utf-8").splitlines()
+        check_regular(path)
+        lines = path.read_bytes().splitlines()
     except FileNotFoundError:
         lines = []
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from error
     rows = [row for line in lines if (row := _row(line)) is not None]
     names = [each.name for each in fields(Entry)]
     table = pd.DataFrame(rows, columns=names).astype(
@@ -117,12 +127,11 @@ def load(run_dir: str | Path) -> pd.DataFrame:
     return table.assign(device_seconds=device_seconds, cost_usd=cost)[COLUMNS]
 
 
-def _row(line: str) -> dict[str, object] | None:
+def _row(line: bytes) -> dict[str, object] | None:
     try:
-        row = json.loads(line)
+        return asdict(_ENTRY.validate_json(line))
     except ValueError:
         return None
-    return row if isinstance(row, dict) and row.get("kind") in set(Kind) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

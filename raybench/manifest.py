@@ -27,8 +27,9 @@ from raybench.experiment import Experiment, parse_experiment
 from raybench.prices import Price
 from raybench.quote import QUOTE
 from raybench.records import Facts, Trial
+from raybench.regular import check_regular
 from raybench.trials import expand
-from raybench.yaml_input import read_yaml
+from raybench.yaml_input import describe, read_yaml, shown
 
 MANIFEST = "manifest.json"
 EXPERIMENT = "experiment.yaml"
@@ -118,6 +119,7 @@ def read_manifest(run_dir: Path) -> Manifest:
         raise RunError(f"{run_dir}: no such run directory; give one that 'raybench run' made")
     path = run_dir / MANIFEST
     try:
+        check_regular(path)
         data = json.loads(path.read_text(encoding="utf-8"))
         return Manifest(
             run_dir=run_dir,
@@ -132,8 +134,12 @@ def read_manifest(run_dir: Path) -> Manifest:
         raise RunError(f"{run_dir}: is no run directory: it has no {MANIFEST}") from None
     except ExperimentError as error:
         raise RunError(str(error)) from None
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise RunError(f"{path}: cannot be read: {type(error).__name__}: {error}") from None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise RunError(f"{path}: cannot be read: {describe(error.errors(include_url=False)[0], [])}") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(f"{path}: cannot be read: {type(error).__name__}: {shown(str(error))}") from None
 
 
 def chosen_before(run_dir: Path) -> Choices:

@@ -23,6 +23,7 @@ from raybench.doctor import can_run_quickstart, diagnose, render
 from raybench.errors import InputError
 from raybench.eviction import clear, parse_age
 from raybench.experiment import load_experiment
+from raybench.extension import check_extension
 from raybench.foreign import Source, load_sources, parse_test_images, with_test_images
 from raybench.formats import duration_text, is_missing, joined, safe_cell
 from raybench.ledger import load as load_ledger
@@ -32,7 +33,7 @@ from raybench.plan import make_plan
 from raybench.quote import kept as kept_quote
 from raybench.recognize import parse_columns
 from raybench.records import ModelSpec, Status
-from raybench.report.advice import notes, sentence
+from raybench.report.advice import notes, provisional_note, sentence
 from raybench.report.cache_views import cache_notes, cache_table, cleared_lines
 from raybench.report.search_views import rate_sentences, search_view
 from raybench.report.spend_views import ledger_view, quote_view
@@ -69,6 +70,13 @@ def print_run(run: Run) -> int:
     failed = int((source.results["status"] == Status.FAILED).sum())
     if failed:
         out.print(Text(f"{failed} of {len(run.trials)} trials failed; their errors: raybench show {run.run_dir}"))
+    if run.budget_reached:
+        out.print(
+            Text(
+                "The budget is reached; what was finished is kept, and the ranking is provisional. Go on by giving "
+                "more in the file, or with --set budget.usd=..."
+            )
+        )
     if run.interrupted:
         out.print(Text(f"Interrupted; what was finished is kept. Go on with: raybench resume {run.run_dir}"))
     out.print(Text(f"Results: {run.run_dir} (see them again: raybench rank {run.run_dir})"), soft_wrap=True)
@@ -91,7 +99,8 @@ def _sentences(ranking: pd.DataFrame) -> list[str]:
 def _remarks(ranking: pd.DataFrame, source: Source, *, rates: Sequence[str]) -> list[str]:
     """Return what a reader must know of the whole ranking."""
     said = notes(ranking, test_images=source.test_images, train_images=source.train_images)
-    return [*source.notes, *said, *rates]
+    provisional = provisional_note(source.results)
+    return [*source.notes, *([provisional] if provisional else []), *said, *rates]
 
 
 def _rates(sources: Sequence[Path]) -> list[str]:
@@ -219,6 +228,7 @@ def print_plan(
     check_belongs(directory, experiment)
     out = console()
     facts = preflight_with_status(experiment, str(file), out, warn=False)
+    check_extension(directory, experiment, facts, str(file))
     out.print(plan_view(make_plan(experiment, facts, directory), facts))
     if measured_on is None:
         return

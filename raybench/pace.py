@@ -9,7 +9,7 @@ Packing, neighbours, cache hits and the order of trials change what a trial take
 from collections.abc import Iterable, Mapping, Sequence
 
 from raybench.choices import step_key
-from raybench.records import Pace, Trial
+from raybench.records import AshaSettings, Pace, Trial
 
 
 def pace_key(trial: Trial, phase: int) -> str:
@@ -50,6 +50,14 @@ def seconds_alone(trial: Trial, epochs: Sequence[int], paces: Mapping[str, Pace]
         seconds += done * (trial.train_size * pace.train_seconds + val_images * pace.val_seconds)
         seconds += pace.feature_seconds * _feature_images(trial, phase, val_images)
     return seconds
+
+
+def least_epochs(trial: Trial, asha: AshaSettings | None) -> list[int]:
+    """Return the fewest epochs of each phase: its first is its best, or ASHA stops the trial at its first rung."""
+    least = [min(phase.epochs, phase.patience + 1) for phase in trial.strategy.phases]
+    if asha is not None:
+        least[-1] = min(least[-1], asha.grace_period)
+    return least
 
 
 def epochs_of(phases: Iterable[int], trial: Trial) -> list[int]:

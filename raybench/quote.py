@@ -26,7 +26,7 @@ from raybench.atomic import replacing
 from raybench.choices import step_key
 from raybench.cost import SECONDS_PER_HOUR
 from raybench.learning_rates import TUNING_SEED
-from raybench.pace import pace_key, seconds_alone
+from raybench.pace import least_epochs, pace_key, seconds_alone
 from raybench.records import AshaSettings, DatasetFacts, Pace, Trial
 
 QUOTE: Final = "quote.json"
@@ -115,7 +115,7 @@ def make_quote(
 ) -> Quote:
     """Return what the trials and tries of learning rates, in the order in which they start, will take."""
     known = [trial for trial in trials if _is_known(trial, terms.paces)]
-    least = [_least_epochs(trial, asha) for trial in known]
+    least = [least_epochs(trial, asha) for trial in known]
     most = [[phase.epochs for phase in trial.strategy.phases] for trial in known]
     low, high = (_wall_seconds(known, epochs, datasets, terms) for epochs in (least, most))
     wall = Range(low=low * (1 - MARGIN), high=high * (1 + MARGIN))
@@ -158,14 +158,6 @@ def kept(run_dir: str | Path) -> Quote | None:
 
 def _is_known(trial: Trial, paces: Mapping[str, Pace]) -> bool:
     return all(pace_key(trial, phase) in paces for phase in range(len(trial.strategy.phases)))
-
-
-def _least_epochs(trial: Trial, asha: AshaSettings | None) -> list[int]:
-    """Return the fewest epochs of each phase: its first is its best, or ASHA stops the trial at its first rung."""
-    least = [min(phase.epochs, phase.patience + 1) for phase in trial.strategy.phases]
-    if asha is not None:
-        least[-1] = min(least[-1], asha.grace_period)
-    return least
 
 
 def _wall_seconds(

@@ -112,8 +112,9 @@ def rank(
 ) -> pd.DataFrame:
     """Rank configurations within each dataset and train_size.
 
-    Configurations with a stopped, failed or unfinished seed come after all complete ones, counted in
-    `stopped`, and take no part in tie groups, frontier and pick. Where a dataset and size has no test
+    Seeds that have not ended yet are left aside where another seed of the configuration has completed: the ranking
+    is provisional then. Configurations with a stopped or failed seed, or of which no seed has completed, come after
+    all others; such seeds are counted in `stopped`, and take no part in tie groups, frontier and pick. Where a dataset and size has no test
     accuracy at all, val accuracy stands in for it everywhere. The *tie group* of a configuration is 1 where
     it cannot be told apart from the best, 2 where it cannot be told apart from the best of the rest, and so
     on (95 % for each group). `p_best` is the probability that a configuration has the highest expected
@@ -225,6 +226,7 @@ def _rank_group(
     val_images: int | None,
 ) -> pd.DataFrame:
     """Rank the configurations of one dataset and train_size."""
+    trials = _without_waiting(trials)
     trials = trials.assign(place=trials.groupby(CONFIGURATION, dropna=False, sort=True).ngroup())
     trials = trials.sort_values(["place", "seed"], ignore_index=True)
     by_place = trials.groupby("place")
@@ -257,6 +259,13 @@ def _rank_group(
     table["pick"] = _pick(table, val, test)
     table = table.loc[_order(table, by)].reset_index(drop=True)
     return table.assign(rank=np.arange(1, len(table) + 1))
+
+
+def _without_waiting(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials without those that have not ended, of configurations of which another seed has completed."""
+    keys = [trials[name] for name in CONFIGURATION]
+    has_completed = (trials["status"] == Status.COMPLETED).groupby(keys, dropna=False).transform("any")
+    return trials[(trials["status"] != Status.UNFINISHED) | ~has_completed]
 
 
 def _scores(trials: pd.DataFrame, column: str, outcomes: Mapping[str, Outcome], images: int | None) -> list[Scores]:

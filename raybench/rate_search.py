@@ -27,7 +27,7 @@ from raybench.trials import UNDECIDED, Search, first_row, is_undecided, searches
 from raybench.tries import FOLDER, choose_rates, configuration_key, failure_texts, is_to_run
 
 if TYPE_CHECKING:
-    from raybench.scheduling.tune import Settings
+    from raybench.scheduling.tune import Outcome, Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +38,8 @@ class Found:
     """Factors of default rates, by search id; none for a search that was interrupted or came to nothing."""
     interrupted: bool
     """Whether somebody ended it before the last try."""
+    budget_reached: bool = False
+    """Whether the budget did."""
 
 
 def search_rates(
@@ -74,12 +76,12 @@ def search_rates(
     rates |= choose_rates(run_dir, _open(searches, rates))
     waiting = _open(searches, rates)
     ids = is_to_run(run_dir, waiting, retry_failed=retry_failed)
-    interrupted = False
+    outcome = None
     if ids:
         tries = {trial.trial_id: trial for search in waiting for trial in search.tries if trial.trial_id in ids}
         books = settings.books
         books.trial_kind = Kind.SEARCH
-        interrupted = _run(
+        outcome = _run(
             starting_order(list(tries.values())),
             about=f"{len(tries)} tries for {len(waiting)} configuration{'' if len(waiting) == 1 else 's'}",
             run_dir=run_dir,
@@ -91,9 +93,14 @@ def search_rates(
         )
         books.trial_kind = None
         rates |= choose_rates(run_dir, waiting)
-    if not interrupted:
+    found = Found(
+        rates=rates,
+        interrupted=outcome is not None and outcome.interrupted,
+        budget_reached=outcome is not None and outcome.budget_reached,
+    )
+    if not found.interrupted and not found.budget_reached:
         _clear(run_dir)
-    return Found(rates=rates, interrupted=interrupted)
+    return found
 
 
 def settle_undecided(
@@ -130,8 +137,8 @@ def _run(
     quiet: bool,
     session: ExitStack,
     on_start: Callable[[Choices], None],
-) -> bool:
-    """Run tries, and return whether somebody ended that before the last one."""
+) -> "Outcome":
+    """Run tries."""
     # Imported here, as below: ray and torch take seconds, and who has all tries needs neither.
     from raybench.scheduling.cluster import shared_ray  # noqa: PLC0415
     from raybench.scheduling.tune import run_trials  # noqa: PLC0415
@@ -164,7 +171,7 @@ def _run(
     tell_problems(outcome.problems)
     if not started:
         raise _interrupted_before(run_dir)
-    return outcome.interrupted
+    return outcome
 
 
 def _interrupted_before(run_dir: Path) -> InterruptedRunError:

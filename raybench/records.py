@@ -27,6 +27,16 @@ class Status(StrEnum):
     """Not ended yet: interrupted or out of budget."""
 
 
+class Verdict(StrEnum):
+    """What a trial does after an epoch."""
+
+    GO_ON = "go on"
+    STOP = "stop"
+    """End here, for good: the best epoch so far is scored."""
+    PAUSE = "pause"
+    """Keep everything and make room: a later run goes on from here."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetSpec:
     """Where images come from and how they are prepared."""
@@ -184,6 +194,18 @@ class Inference:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Footprint:
+    """Most memory that a trial is expected to take."""
+
+    host_bytes: int
+    """Of the machine's, by its process itself: see `raybench.process_memory`."""
+    gpu_bytes: int = 0
+    """Of the GPU's, by tensors, without images that stay there; 0 where it computes on a CPU."""
+    gpu_share: float = 0.0
+    """That, as a part of the GPU's memory."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Allocation:
     """What the scheduler gave to one trial, on the node where it runs."""
 
@@ -211,6 +233,10 @@ class Allocation:
     """Of the trial's phases, by `raybench.pace.pace_key`; empty where nothing was measured."""
     inference: Inference | None = None
     """Of the trial's model; None where nothing was measured."""
+    footprint: Footprint | None = None
+    """What the trial was expected to take; None where nothing was measured."""
+    gpu_memory_share: float | None = None
+    """Part of the GPU's memory that the process may take; None: as much as there is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -277,6 +303,7 @@ class TrialResult:
     instance_type: str | None = None
     node: str | None = None
     peak_memory_bytes: int | None = None
+    """Of the GPU, by tensors, or of the machine, by the trial's process itself: without what it maps from files."""
     standalone_cost_usd: float | None = None
     parameters: int | None = None
     trainable_parameters: int | None = None
@@ -290,6 +317,8 @@ class TrialResult:
     """Part of the node that the trial would have to itself then: whole GPUs, or its part of the cores."""
     build_seconds: float | None = None
     """Of `wall_seconds`, for what later trials find done: decoded images, and features of frozen backbones."""
+    predicted_memory_bytes: int | None = None
+    """What `peak_memory_bytes` was expected to be; None where nothing was measured."""
     retries: int = 0
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -8,6 +8,7 @@ Covered: run directories on a file system. Not covered: object stores, compactio
 """
 
 import os
+import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -26,6 +27,7 @@ from raybench.atomic import replacing
 from raybench.errors import RunError
 from raybench.outcomes import Outcome, outcome_of
 from raybench.records import SCHEMA_VERSION, EpochRecord, Status, Trial, TrialResult
+from raybench.regular import check_regular
 from raybench.trials import first_row, weights_label
 
 T = TypeVar("T")
@@ -111,7 +113,28 @@ def write_trial(
         _file(Path(run_dir), "predictions", result.trial_id).unlink(missing_ok=True)
     for folder, table in tables.items():
         with replacing(_file(Path(run_dir), folder, result.trial_id)) as temporary:
-            pq.write_table(table, temporary)
+            pq.write_table(table, temporary, write_page_checksum=True)
+
+
+def copy_trial(source: Path, run_dir: Path, trial_id: str, folders: Sequence[str]) -> None:
+    """Copy what `write_trial` stored of a trial in another run, replacing what an attempt at it left here.
+
+    `folders` hold what is to be copied beside its row. Each file is copied whole, the row last. Raises OSError.
+    """
+    for folder in (*folders, "results"):
+        with replacing(_file(run_dir, folder, trial_id)) as temporary:
+            shutil.copyfile(_file(source, folder, trial_id), temporary)
+
+
+def damaged_file(source: Path, trial_id: str, folders: Sequence[str]) -> Path | None:
+    """The first file of a trial in these folders that is missing or cannot be read whole; None: there is none."""
+    for folder in folders:
+        path = _file(source, folder, trial_id)
+        try:
+            _read(path, SCHEMAS[folder])
+        except RunError:
+            return path
+    return None
 
 
 def remove_trial(run_dir: str | Path, trial_id: str) -> None:
@@ -130,6 +153,15 @@ def read_trial(run_dir: str | Path, trial_id: str) -> TrialResult | None:
     return result
 
 
+def read_rows(source: Path) -> dict[str, TrialResult | None]:
+    """The row of each trial that has one, by trial id; None where it is damaged.
+
+    Raises:
+        RunError: a row is of a later schema version, or the folder cannot be read.
+    """
+    return dict(_each(_row_of_file, _parquet_files(source / "results")))
+
+
 def load_results(
     source: str | Path,
     only: Collection[str] | None = None,
@@ -146,12 +178,7 @@ def load_results(
         RunError: the folder is no run directory, or a file in it cannot be read.
     """
     table = _load(Path(source), "results", only, None if columns is None else [*columns, "schema_version"])
-    newest = max(table["schema_version"].to_pylist(), default=SCHEMA_VERSION)
-    if newest > SCHEMA_VERSION:
-        raise RunError(
-            f"{source}: results of schema version {newest}, but this raybench reads versions up to {SCHEMA_VERSION}; "
-            "read them with the newer raybench that wrote them",
-        )
+    _check_version(source, table)
     frame: pd.DataFrame = table.select(columns or table.column_names).to_pandas()
     return frame.sort_values(RESULTS_ORDER, kind="stable", ignore_index=True)
 
@@ -226,6 +253,20 @@ _NAMES: dict[str, Callable[[Trial], str]] = {
 """Columns that name a trial without deciding what it computes."""
 
 
+def _row_of_file(path: Path) -> tuple[str, TrialResult | None]:
+    try:
+        table = _read(path, RESULTS_SCHEMA)
+    except RunError:
+        return path.stem, None
+    _check_version(path.parent.parent, table)
+    try:
+        (row,) = table.to_pylist()
+        result: TrialResult = _RESULT.validate_python(row)
+    except ValueError:
+        return path.stem, None
+    return path.stem, result if result.trial_id == path.stem else None
+
+
 def _row(record: TrialResult | EpochRecord) -> Mapping[str, Any]:
     return {field.name: getattr(record, field.name) for field in fields(record)}
 
@@ -284,13 +325,30 @@ def _outcome(path: Path) -> tuple[str, Outcome | None]:
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     """Rows of one file, in the schema's columns; those that an older raybench did not write are empty."""
     try:
-        table = pq.ParquetFile(path).read(schema.names, use_threads=False)
+        check_regular(path)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            _check_owner(file, path.stem)
+            table = file.read(schema.names, use_threads=False)
+            table.validate(full=True)
         return table if table.schema.equals(schema) else _completed(table, schema)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunError(
             f"{path}: cannot be read as Parquet ({reason}); delete it to have the trial trained again"
         ) from error
+
+
+def _check_owner(file: pq.ParquetFile, trial_id: str) -> None:
+    """Raise `ValueError` where the rows are of another trial: one file was put in the place of another."""
+    for group in range(file.metadata.num_row_groups):
+        column = file.metadata.row_group(group).column(0)
+        limits = column.statistics if column.path_in_schema == "trial_id" else None
+        if limits is not None and limits.has_min_max:
+            ids = {limits.min, limits.max}
+        else:
+            ids = set(file.read_row_group(group, ["trial_id"])["trial_id"].to_pylist())
+        if others := ids - {trial_id}:
+            raise ValueError(f"its rows are of trial {', '.join(sorted(map(str, others)))}")
 
 
 def _completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -307,6 +365,15 @@ def _check_run_dir(run_dir: Path) -> None:
             else "experiment.yaml, manifest.json and results/ are missing"
         )
         raise RunError(f"{run_dir}: not a run directory, {what}; give a folder that `raybench run` wrote")
+
+
+def _check_version(source: str | Path, table: pa.Table) -> None:
+    newest = max(table["schema_version"].to_pylist(), default=SCHEMA_VERSION)
+    if newest > SCHEMA_VERSION:
+        raise RunError(
+            f"{source}: results of schema version {newest}, but this raybench reads versions up to {SCHEMA_VERSION}; "
+            "read them with the newer raybench that wrote them",
+        )
 
 
 def _parquet_files(folder: Path) -> list[Path]:

@@ -7,11 +7,11 @@ is on disk before the next one starts.
 
 import math
 import os
-import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +20,11 @@ from rich.console import Console
 from rich.text import Text
 
 from raybench.choices import Choices
-from raybench.errors import ExperimentError, InterruptedRunError, RunError
+from raybench.errors import InterruptedRunError, RunError
 from raybench.events import Notice, TrialEnded
 from raybench.experiment import Experiment, load_experiment
+from raybench.extension import check_extension
+from raybench.lease import Lease
 from raybench.ledger import Kind
 from raybench.manifest import (
     EXPERIMENT,
@@ -33,14 +35,16 @@ from raybench.manifest import (
     read_manifest,
     write_manifest,
 )
-from raybench.prices import per_hour, prices
+from raybench.prices import prices
 from raybench.progress import Progress, tell_problems
 from raybench.quote import Quote, keep, make_quote
 from raybench.rate_search import search_rates, settle_undecided
 from raybench.records import Facts, Status, Trial
 from raybench.results import RESULTS_ORDER, finished_trial_ids, load_results
+from raybench.reuse import Reuse
+from raybench.run_settings import Machines, run_settings, with_facts
 from raybench.runs import RUNS, Run
-from raybench.spending import Books, Machine
+from raybench.spending import Books
 from raybench.trials import expand, is_undecided, searches_of, starting_order
 from raybench.tries import is_to_run
 
@@ -60,6 +64,7 @@ def run(
     *,
     run_dir: str | Path | None = None,
     overrides: Sequence[str] = (),
+    reuse: str | Path | Iterable[str | Path] = (),
     num_cpus: int | None = None,
     num_gpus: int | None = None,
     address: str | None = None,
@@ -72,6 +77,7 @@ def run(
         experiment: path of the YAML file; None: the embedded quickstart.
         run_dir: where results go; default `runs/NAME`.
         overrides: `KEY=VALUE` texts that replace keys of the file.
+        reuse: directories of other runs; what completed there is taken over and not trained again.
         num_cpus: cores that this machine counts as having; default: those it has.
         num_gpus: GPUs that this machine counts as having; default: those it has.
         address: of a Ray cluster to run on; default: Ray is started here, for this run.
@@ -87,9 +93,10 @@ def run(
     loaded = load_experiment(path, overrides)
     directory = Path(run_dir) if run_dir is not None else RUNS / loaded.name
     check_belongs(directory, loaded)
-    settings = _settings(loaded, str(path), num_cpus=num_cpus, num_gpus=num_gpus, address=address, books=books)
-    settings = _logging(settings, log_to)
-    return _conduct(loaded, str(path), directory, settings, quiet=quiet)
+    others = Reuse(reuse, directory)
+    machines = Machines(num_cpus=num_cpus, num_gpus=num_gpus, address=address)
+    settings = run_settings(loaded, str(path), directory, machines, log_to=log_to, books=books)
+    return _conduct(loaded, str(path), directory, settings, others=others, quiet=quiet)
 
 
 def resume(
@@ -110,8 +117,8 @@ def resume(
     directory = Path(run_dir)
     experiment = read_manifest(directory).experiment
     label = str(directory / EXPERIMENT)
-    settings = _settings(experiment, label, num_cpus=num_cpus, num_gpus=num_gpus, address=address, books=books)
-    settings = _logging(settings, log_to)
+    machines = Machines(num_cpus=num_cpus, num_gpus=num_gpus, address=address)
+    settings = run_settings(experiment, label, directory, machines, log_to=log_to, books=books)
     return _conduct(experiment, label, directory, settings, quiet=quiet, retry_failed=retry_failed)
 
 
@@ -133,7 +140,8 @@ def quote(
     from raybench.scheduling.quoting import measure_terms  # noqa: PLC0415
 
     _check_writable(directory)
-    settings = _settings(experiment, label, num_cpus=num_cpus, num_gpus=num_gpus, address=address, books=Books())
+    machines = Machines(num_cpus=num_cpus, num_gpus=num_gpus, address=address)
+    settings = run_settings(experiment, label, directory, machines)
     trials = trials_to_go(experiment, facts, directory)
     terms = measure_terms(trials, replace(settings, earlier=chosen_before(directory)), tell)
     made = make_quote(
@@ -159,70 +167,33 @@ def trials_to_go(experiment: Experiment, facts: Facts, directory: Path) -> list[
     return [*starting_order(list(tries.values())), *starting_order(trials)]
 
 
-def _settings(
-    experiment: Experiment,
-    label: str,
-    *,
-    num_cpus: int | None,
-    num_gpus: int | None,
-    address: str | None,
-    books: Books,
-) -> "Settings":
-    # Imported here, as below: ray and torch take seconds, and who reads a run needs neither.
-    from raybench.scheduling.cluster import LOCAL_INSTANCE  # noqa: PLC0415
-    from raybench.scheduling.meters import BENCH  # noqa: PLC0415
-    from raybench.scheduling.tune import Settings, check_settings  # noqa: PLC0415
-    from raybench.training.devices import find_devices  # noqa: PLC0415
-
-    settings = Settings(
-        asha=experiment.asha_settings(),
-        resources=experiment.resource_request(),
-        num_cpus=num_cpus,
-        num_gpus=num_gpus,
-        address=address,
-        price_per_hour_usd=per_hour(prices(experiment.price_per_hour_usd)),
-        cache_limit_bytes=experiment.cache_limit_bytes,
-        bench=BENCH if experiment.resources.measure else None,
-        books=books,
-        experiment=experiment.name,
-    )
-    if address is None:  # else this may be a head that runs no trials
-        price = settings.price_per_hour_usd.get(LOCAL_INSTANCE)
-        here = Machine(node=platform.node(), instance_type=LOCAL_INSTANCE, usd_per_hour=price)
-        books.add_machine(here, from_start=True)
-    try:
-        check_settings(settings, cpus=os.cpu_count() or 1, gpus=len(find_devices().gpus))
-    except ExperimentError as error:
-        raise ExperimentError(f"{label}: {error}") from None
-    return settings
-
-
-def _logging(settings: "Settings", log_to: Sequence[str]) -> "Settings":
-    """Return the settings with what else epochs and scores go to. Raises InputError."""
-    if log_to:
-        from raybench.scheduling.loggers import check_trackers  # noqa: PLC0415
-
-        check_trackers(log_to)
-    return replace(settings, log_to=tuple(dict.fromkeys(log_to)))
-
-
 def _conduct(
     experiment: Experiment,
     label: str,
     directory: Path,
     settings: "Settings",
     *,
+    others: Reuse | None = None,
     quiet: bool,
     retry_failed: bool = False,
 ) -> Run:
     books = settings.books
-    with ExitStack() as session:
+    with Lease(directory) as lease, ExitStack() as session:
         run = _search_and_train(
-            experiment, label, directory, settings, books=books, session=session, quiet=quiet, retry_failed=retry_failed
+            experiment,
+            label,
+            directory,
+            settings,
+            others=others or Reuse(),
+            books=books,
+            session=session,
+            lease=lease,
+            quiet=quiet,
+            retry_failed=retry_failed,
         )
         with books.during(Kind.ENDING):
             session.close()
-    books.write()
+        books.write()
     return run
 
 
@@ -232,8 +203,10 @@ def _search_and_train(
     directory: Path,
     settings: "Settings",
     *,
+    others: Reuse,
     books: Books,
     session: ExitStack,
+    lease: Lease,
     quiet: bool,
     retry_failed: bool,
 ) -> Run:
@@ -244,17 +217,24 @@ def _search_and_train(
     books.started()
     with books.during(Kind.PREFLIGHT):
         facts = preflight_with_status(experiment, label, console)
+        check_extension(directory, experiment, facts, label)
+    settings = with_facts(settings, facts)
     started = False
 
     def start(choices: Choices, rates: Mapping[str, float]) -> None:
         nonlocal started
         started = True
+        lease.take()
         try:
             write_manifest(directory, experiment, facts, choices, rates, prices=prices(experiment.price_per_hour_usd))
             books.open(directory)
         except OSError as error:
             raise RunError(f"{directory}: cannot be written to: {error}; give another --run-dir") from None
 
+    take_over = partial(
+        others.take_over, experiment, facts, console, lambda rates: start(chosen_before(directory), rates)
+    )
+    take_over()
     found = search_rates(
         experiment,
         facts,
@@ -277,8 +257,9 @@ def _search_and_train(
     )
     if started:
         start(chosen_before(directory), found.rates)
-    if found.interrupted:
-        return replace(run, interrupted=True)
+    if found.interrupted or found.budget_reached:
+        return replace(run, interrupted=found.interrupted, budget_reached=found.budget_reached)
+    take_over(is_last=True)
     statuses = settle_undecided(experiment, facts, run_dir=directory, trials=trials)
     _mention_others(directory, trials, statuses, console)
     endings = _endings(directory, trials, statuses)
@@ -300,7 +281,7 @@ def _search_and_train(
     tell_problems(outcome.problems)
     if not started:
         raise InterruptedRunError(f"Interrupted before anything was started; {directory} is as it was.")
-    return replace(run, interrupted=outcome.interrupted)
+    return replace(run, interrupted=outcome.interrupted, budget_reached=outcome.budget_reached)
 
 
 def preflight_with_status(experiment: Experiment, label: str, console: Console, *, warn: bool = True) -> Facts:

@@ -37,6 +37,8 @@ class Run:
     """Of a whole machine, by instance type, when the run was last started."""
     interrupted: bool = False
     """Whether Ctrl-C ended it before the last trial."""
+    budget_reached: bool = False
+    """Whether its budget did."""
 
     def results(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return one row a trial of the experiment, unfinished ones included, with all columns or those asked for.

@@ -5,6 +5,7 @@ Clocks are handed in; nothing here reads the time by itself.
 """
 
 import contextlib
+import math
 import os
 import platform
 import time
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from raybench.cost import SECONDS_PER_HOUR
 from raybench.ledger import Entry, Kind, append
 
 
@@ -145,6 +147,19 @@ class Books:
                 self._end(node, trial_id, self.trial_kind or kind, spent)
         self.write()
 
+    def usd(self) -> float:
+        """Return what the machines cost since the session had them; NaN where a price is unknown."""
+        now = self._clock()
+        return sum(_usd_per_second(each.machine) * (now - each.since) for each in self._machines.values())
+
+    def usd_per_second(self) -> float:
+        """Return what the machines cost that the session has; NaN where a price is unknown."""
+        return sum(_usd_per_second(each.machine) for each in self._machines.values())
+
+    def wall_seconds(self) -> float:
+        """Return how long the session has lasted."""
+        return self._clock() - self._started
+
     def open(self, run_dir: Path) -> None:
         """Write what waits into a run directory, and from now on everything."""
         self._run_dir = run_dir
@@ -203,3 +218,7 @@ class Books:
                 usd_per_hour=machine.usd_per_hour,
             )
         )
+
+
+def _usd_per_second(machine: Machine) -> float:
+    return math.nan if machine.usd_per_hour is None else machine.usd_per_hour / SECONDS_PER_HOUR

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from raybench.errors import DataError, ExperimentError
 from raybench.records import DatasetSpec
+from raybench.regular import check_regular
 from raybench.training.listing import Listing, SplitListing
 from raybench.training.sources.filelists import list_filelist
 from raybench.training.sources.folders import SUFFIXES, list_folder
@@ -251,6 +252,7 @@ def _shorter_side(split: SplitListing, position: int) -> int | None:
     if not isinstance(file, Path):
         return None
     try:
+        check_regular(file)
         with Image.open(file) as image:
             return min(image.size)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):

@@ -18,7 +18,7 @@ from raybench.cost import reprice
 from raybench.experiment import Experiment
 from raybench.learning_rates import DIVERGED, Attempt, Outcome, choose, is_at_edge
 from raybench.recipes import recipes_of
-from raybench.records import Facts, Status, Trial
+from raybench.records import Facts, Status, Trial, TrialResult
 from raybench.results import load_results
 from raybench.trials import Search, searches_of, weights_label
 
@@ -182,6 +182,11 @@ def is_to_run(run_dir: Path, searches: Sequence[Search], *, retry_failed: bool) 
         for trial, attempt in zip(search.tries, _attempts(search, ended), strict=True)
         if attempt.outcome in again
     }
+
+
+def is_result(row: TrialResult) -> bool:
+    """Return whether a try says something of its rate: it ended, or its loss was no number any more."""
+    return _outcome({"status": row.status, "error": row.error}) in {"ended", "diverged"}
 
 
 def charge_search(

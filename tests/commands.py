@@ -59,6 +59,6 @@ def call(*arguments: str, folder: Path) -> Done:
     return Done(status=process.returncode, out=out, err=err)
 
 
-def run(file: str, *arguments: str, folder: Path) -> Done:
-    """Run an experiment on a few cores."""
-    return call("run", file, "--num-cpus", str(CORES), *arguments, folder=folder)
+def run(file: str, *arguments: str, folder: Path, cores: int = CORES) -> Done:
+    """Run an experiment; each core has a process, which takes seconds to start."""
+    return call("run", file, "--num-cpus", str(cores), *arguments, folder=folder)

@@ -3,10 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # No test is timed: other tests, and other users, share the machine.
 settings.register_profile("untimed", deadline=None)
+# `make fuzz`: pytest --hypothesis-profile fuzz, which is loaded after this file. See tests/fuzz/damage.py.
+settings.register_profile(
+    "fuzz", deadline=None, max_examples=2400, suppress_health_check=list(HealthCheck), print_blob=True
+)
 settings.load_profile("untimed")
 
 

@@ -118,7 +118,23 @@ def test_equal_accuracies_rank_by_lower_cost(cheap: dict[str, Any], dear: dict[s
     assert ranked(*dear_trials, *cheap_trials)["model"].tolist() == ["z-cheap", "a-dear"]
 
 
-@pytest.mark.parametrize("status", ["stopped", "failed", "unfinished"])
+def test_a_seed_that_has_not_ended_yet_is_left_aside_where_another_has_completed() -> None:
+    ranking = ranked(
+        trial("half", test_accuracy=0.9, train_seconds=1.0),
+        trial("half", seed=1, test_accuracy=None, val_accuracy=0.99, status="unfinished"),
+        trial("whole", test_accuracy=0.5, train_seconds=9.0, val_accuracy=0.5),
+        trial("whole", seed=1, test_accuracy=0.6, train_seconds=9.0, val_accuracy=0.5),
+        trial("none yet", test_accuracy=None, val_accuracy=0.99, status="unfinished"),
+        test_images=300,
+    ).set_index("model")
+    assert ranking["rank"].to_dict() == {"half": 1, "whole": 2, "none yet": 3}
+    assert ranking["seeds"].to_dict() == {"half": 1, "whole": 2, "none yet": 1}
+    assert ranking["stopped"].to_dict() == {"half": 0, "whole": 0, "none yet": 1}
+    assert ranking["val_accuracy"]["half"] == 0.9
+    assert ranking["pick"].to_dict() == {"half": True, "whole": False, "none yet": False}
+
+
+@pytest.mark.parametrize("status", ["stopped", "failed"])
 def test_configuration_with_an_incomplete_seed_ranks_below_complete_ones(status: str) -> None:
     ranking = ranked(
         trial("incomplete", test_accuracy=0.99, train_seconds=1.0),

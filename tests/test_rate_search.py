@@ -31,8 +31,8 @@ pytestmark = [pytest.mark.minutes, pytest.mark.timeout(1200)]  # twenty tries, a
 
 @pytest.fixture(scope="module")
 def _ray() -> Iterator[None]:
-    """Keep one Ray for all runs of this file: starting it takes longer than they do."""
-    with quiet_ray(), ray_session(num_cpus=2):
+    """Keep one Ray for all runs of this file, and one worker: starting them takes longer than they do."""
+    with quiet_ray(), ray_session(num_cpus=1):
         yield
 
 

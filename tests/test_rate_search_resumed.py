@@ -63,8 +63,8 @@ pytestmark = [pytest.mark.minutes, pytest.mark.timeout(600)]  # some start Ray t
 
 @pytest.fixture(scope="module")
 def _ray() -> Iterator[None]:
-    """Keep one Ray for all runs of this file: starting it takes longer than they do."""
-    with quiet_ray(), ray_session(num_cpus=2):
+    """Keep one Ray for all runs of this file, and one worker: starting them takes longer than they do."""
+    with quiet_ray(), ray_session(num_cpus=1):
         yield
 
 
@@ -142,7 +142,7 @@ def test_an_interrupted_search_goes_on_and_chooses_as_if_it_had_not_been(small: 
     command = [str(Path(sys.executable).with_name("raybench")), "run", "small.yaml", "--run-dir", "run"]
     environment = {**os.environ, "PYTHONPATH": str(small), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     process = subprocess.Popen(
-        [*command, "--num-cpus", "2"],
+        [*command, "--num-cpus", "1"],
         cwd=small,
         env=environment,
         stdout=subprocess.PIPE,
@@ -156,6 +156,7 @@ def test_an_interrupted_search_goes_on_and_chooses_as_if_it_had_not_been(small: 
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
+    (small / "hold").unlink()  # so that epochs come to their end
     out, err = process.communicate(timeout=300)
     assert process.returncode == 130, out + err
     assert "raybench resume run" in out
@@ -164,9 +165,8 @@ def test_an_interrupted_search_goes_on_and_chooses_as_if_it_had_not_been(small: 
     assert set(first["outcome"]) == {"ended", "unfinished"}
     assert not first["chosen"].any()
 
-    (small / "hold").unlink()
     done = subprocess.run(
-        [command[0], "resume", "run", "--num-cpus", "2"], cwd=small, env=environment, capture_output=True, check=False
+        [command[0], "resume", "run", "--num-cpus", "1"], cwd=small, env=environment, capture_output=True, check=False
     )
 
     assert done.returncode == 0, done.stderr

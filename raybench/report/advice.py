@@ -19,6 +19,7 @@ from raybench.formats import (
     shortened,
     usd_text,
 )
+from raybench.records import Status
 from raybench.stats import detectable_gap, wilson_interval
 
 PARTS = ("model", "strategy", "weights")
@@ -94,10 +95,23 @@ def notes(
     said += _undecided(ranking, test_images or NO_IMAGES)
     said += _whole_sets(complete, train_images)
     if (ranking["stopped"] > 0).any():
-        said.append("Configurations with a stopped, failed or unfinished seed (!) come last, whatever they scored.")
+        said.append("Configurations with a seed that was stopped or failed, or without any yet (!), come last.")
     if complete["standalone_cost_usd"].isna().any():
         said.append("Cost in USD is unknown where no price is given; training time stands in for it.")
     return said
+
+
+def provisional_note(results: pd.DataFrame) -> str | None:
+    """How many trials have not ended yet, and what that means; None where all have."""
+    if "status" not in results:
+        return None
+    waiting = int((results["status"] == Status.UNFINISHED).sum())
+    if not waiting:
+        return None
+    return (
+        f"Provisional: {waiting} of {len(results)} trials have not ended; configurations are compared by the seeds that "
+        "have."
+    )
 
 
 def not_compared(group: pd.DataFrame) -> pd.DataFrame:

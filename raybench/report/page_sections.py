@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from raybench.formats import safe_text
-from raybench.report.advice import group_name, notes
+from raybench.report.advice import group_name, notes, provisional_note
 from raybench.report.figures_history import history_figure
 from raybench.report.figures_sizes import size_figure
 from raybench.report.page_answer import digits_for, main_group
@@ -71,7 +71,9 @@ def _notes(material: Material) -> list[str]:
     """What the rankings cannot conclude."""
     names = {str(name) for name in material.ranking["dataset"]}
     known = {name: facts.train_images for name in names if (facts := material.facts_of(name)) is not None}
-    return notes(material.ranking, test_images=material.test_images, train_images=known)
+    said = notes(material.ranking, test_images=material.test_images, train_images=known)
+    provisional = provisional_note(material.results)
+    return [provisional, *said] if provisional else said
 
 
 def _datasets(ranking: pd.DataFrame) -> list[pd.DataFrame]:

@@ -133,7 +133,12 @@ def _endings(material: Material, group: pd.DataFrame) -> Point:
     trials = f"{counts.sum()} trials{_of_which(material.ranking)}"
     if not ended:
         return Point(label=label, text=f"None: all {trials} ran to their end.", mood=Mood.GOOD)
-    text = f"{joined(ended)} of {trials}. Their configurations rank last and take no part in the pick."
+    if set(counts.index) <= {"completed", "unfinished"}:
+        text = f"None; {joined(ended)} of {trials}: configurations are compared by the seeds that have ended."
+    else:
+        text = (
+            f"{joined(ended)} of {trials}. Configurations with a stopped or failed seed rank last and are not picked."
+        )
     return Point(label=label, text=text, mood=Mood.CARE)
 
 

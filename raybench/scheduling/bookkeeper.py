@@ -17,6 +17,7 @@ KINDS: Final[Mapping[Status, Kind]] = {
     Status.COMPLETED: Kind.COMPLETED,
     Status.STOPPED: Kind.STOPPED,
     Status.FAILED: Kind.FAILED,
+    Status.UNFINISHED: Kind.INTERRUPTED,
 }
 SHORT_ID: Final = 6
 """Digits of a node's id that tell machines of one host name apart."""
@@ -27,7 +28,8 @@ class Bookkeeper(Callback):
 
     Args:
         books: of the session.
-        share: of each trial.
+        share: the least that a trial holds.
+        share_of: what the trial of an id holds.
         machines: that Ray has, now.
         usd_per_hour: by instance type.
 
@@ -38,11 +40,13 @@ class Bookkeeper(Callback):
         books: Books,
         *,
         share: Share,
+        share_of: Callable[[str], Share] | None = None,
         machines: Callable[[], Sequence[Node]],
         usd_per_hour: Mapping[str, float],
     ) -> None:
         self.books = books
         self._share = share
+        self._share_of = share_of or (lambda _: share)
         self._ask = machines
         self._usd_per_hour = usd_per_hour
         self._machines: dict[str, Node] = {}
@@ -82,7 +86,7 @@ class Bookkeeper(Callback):
         del iteration, trials, info
         node_id = self._node_of(trial)
         if node_id is not None:
-            share = held_share(self._share, self._machines[node_id])
+            share = held_share(self._share_of(trial.config["trial"]), self._machines[node_id])
             self.books.begin(trial.config["trial"], self._names[node_id], share)
 
     def on_trial_result(

@@ -11,11 +11,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from raybench.choices import Choices, Step, processor_name, step_key
+from raybench.choices import Choices, Step, memory_key, processor_name, step_key
 from raybench.errors import ExperimentError
 from raybench.events import Notice
 from raybench.pace import pace_keys
-from raybench.records import Pace, ResourceRequest, Trial
+from raybench.records import Footprint, Pace, ResourceRequest, Trial
 from raybench.scheduling.meters import Origin
 from raybench.scheduling.resources import Node, Share, count_places, device_name, fit
 from raybench.scheduling.survey import MOST_ON_A_GPU, Survey, on_machine
@@ -37,7 +37,8 @@ def unmeasured(request: ResourceRequest, machines: Sequence[Node], earlier: Choi
     """Return what trials get where nothing is to be measured. Raises ExperimentError."""
     share = fit(request, machines)
     chosen = _choices(share, None, earlier.steps)
-    return Settled(share=share, choices=replace(chosen, paces=earlier.paces, inference=earlier.inference))
+    kept = replace(chosen, paces=earlier.paces, inference=earlier.inference, memory=earlier.memory)
+    return Settled(share=share, choices=kept)
 
 
 def settle(
@@ -76,6 +77,7 @@ def settle(
     paces = {name: dict(known) for name, known in earlier.paces.items()}
     inference = {name: dict(known) for name, known in earlier.inference.items()}
     slowdown = {name: dict(known) for name, known in earlier.slowdown.items()}
+    memory = {name: dict(known) for name, known in earlier.memory.items()}
     measured_on = worker_seconds = None
     kinds = _kinds(machines, share)
     for place, (name, machine) in enumerate(kinds.items()):
@@ -99,13 +101,16 @@ def settle(
                 if solo is not None:
                     paces[name] |= solo.paces
                     inference.setdefault(name, {})[key] = solo.inference
+            memory[name] = _footprints(trials, memory.get(name, {}), steps=known, survey=survey, threads=share.threads)
             number = _at_once(share, machine)
             for key, trial in by_key.items():
                 if key in known and key not in slowdown.setdefault(name, {}):
                     longer = survey.slowdown(trial, known[key], number=number, measure=neighbours)
                     slowdown[name] |= {} if longer is None else {key: longer}
     tell(Notice(text=choice_text(share, machines, by_key.values(), steps), lasting=True))
-    chosen = replace(_choices(share, measured_on, steps), paces=paces, inference=inference, slowdown=slowdown)
+    chosen = replace(
+        _choices(share, measured_on, steps), paces=paces, inference=inference, slowdown=slowdown, memory=memory
+    )
     device = next(iter(kinds), None)
     return Settled(share=share, choices=chosen, device=device, worker_seconds=worker_seconds)
 
@@ -143,6 +148,25 @@ def _by_step(trials: Iterable[Trial], known: Mapping[str, Pace]) -> dict[str, li
             seen |= keys
             groups.setdefault(step_key(trial), []).append(trial)
     return groups
+
+
+def _footprints(
+    trials: Iterable[Trial],
+    known: Mapping[str, Footprint],
+    *,
+    steps: Mapping[str, Step],
+    survey: Survey,
+    threads: int,
+) -> dict[str, Footprint]:
+    """Return what trials will take, by `memory_key`: what is known, and what can be measured."""
+    groups: dict[str, dict[str, Trial]] = {}
+    for trial in trials:
+        if memory_key(trial) not in known and step_key(trial) in steps:
+            groups.setdefault(step_key(trial), {}).setdefault(memory_key(trial), trial)
+    found = dict(known)
+    for key, group in groups.items():
+        found |= survey.footprints(group, steps[key], threads=threads)
+    return found
 
 
 def _at_once(share: Share, machine: Node) -> int:

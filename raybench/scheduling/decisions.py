@@ -23,6 +23,7 @@ from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raybench.errors import RunError
+from raybench.records import Verdict
 from raybench.scheduling.asha import Decision
 
 LOG_NAME = "decisions.jsonl"
@@ -132,20 +133,45 @@ class Desk:
     def __init__(self, log: Path | None) -> None:
         self._stops = {} if log is None else stop_epochs(DecisionLog(log).read())
         self._begun: dict[str, int] = {}
+        self._leaving: set[str] = set()
+        self._all_leave = False
+        self._outgrown: dict[str, int] = {}
 
-    async def begin(self, trial_id: str) -> int:
-        """Return how often the trial was begun before in this run."""
+    async def begin(self, trial_id: str) -> int | None:
+        """Return how often the trial was begun before in this run; None where it is not to run now."""
+        if self._leaves(trial_id):
+            return None
         before = self._begun.get(trial_id, 0)
         self._begun[trial_id] = before + 1
         return before
+
+    async def pause(self, trial_id: str | None = None) -> None:
+        """Let a trial, or all of them, leave room with the epoch that they are in; none of them begins again."""
+        if trial_id is None:
+            self._all_leave = True
+        else:
+            self._leaving.add(trial_id)
+
+    async def outgrow(self, trial_id: str, memory_bytes: int) -> None:
+        """Note that the trial's process is about to end because it took so much memory, more than it may."""
+        self._outgrown[trial_id] = memory_bytes
+
+    async def outgrown(self, trial_id: str) -> int | None:
+        """Return what the trial's last process took where it ended for that; once for each process."""
+        return self._outgrown.pop(trial_id, None)
 
     async def tell(self, trial_id: str, epoch: int) -> None:
         """Let a trial end with an epoch; a stop that is known already stays as it is."""
         self._stops.setdefault(trial_id, epoch)
 
-    async def ask(self, trial_id: str, epoch: int) -> bool:
-        """Return whether the trial, which has done this epoch, ends with it."""
-        return trial_id in self._stops and epoch >= self._stops[trial_id]
+    async def ask(self, trial_id: str, epoch: int) -> str:
+        """Return what the trial does, which has done this epoch: a `Verdict`."""
+        if trial_id in self._stops and epoch >= self._stops[trial_id]:
+            return Verdict.STOP
+        return Verdict.PAUSE if self._leaves(trial_id) else Verdict.GO_ON
+
+    def _leaves(self, trial_id: str) -> bool:
+        return self._all_leave or trial_id in self._leaving
 
 
 @contextmanager

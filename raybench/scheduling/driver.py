@@ -5,8 +5,10 @@ In: the hooks that Ray Tune calls. Out: lines of the decision log, events, rows 
 An exception from a hook would end the whole run, so none leaves one: what went wrong is kept in `problems`.
 """
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,7 @@ from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
 
-from raybench.events import EpochDone, Event, TrialEnded, TrialStarted
+from raybench.events import EpochDone, Event, Notice, TrialEnded, TrialStarted
 from raybench.records import Status, Trial, TrialResult
 from raybench.results import read_trial, write_trial
 from raybench.scheduling.asha import EpochReport, GroupedAsha
@@ -26,6 +28,11 @@ from raybench.scheduling.decisions import DecisionLog, find_desk
 from raybench.scheduling.queue import InOrder
 from raybench.scheduling.trainable import ENDED, EPOCH, EpochNews, ended_event, failed_result
 
+GRACE_SECONDS = 20
+"""Between SIGTERM and the end, for trials to reach the end of an epoch: Kubernetes kills after 30 s, AWS takes a spot
+machine back after 120 s."""
+PAUSE_SECONDS = 1.0
+"""How often trials are told again that they are to pause: whom they ask may have been started anew."""
 TELL_SECONDS = 30
 """How long the desk may take to hear of a stop; it answers in milliseconds unless it has just been started again."""
 
@@ -61,8 +68,10 @@ class RecordingScheduler(InOrder):
         trials: Mapping[str, Trial],
         groups: Mapping[str, str],
         problems: Problems,
+        on_lost: Callable[[TuneTrial], None],
+        weigh: Callable[[str], int],
     ) -> None:
-        super().__init__()
+        super().__init__(on_lost=on_lost, weigh=weigh)
         self._asha = asha
         self._log = log
         self._desk = desk
@@ -140,22 +149,19 @@ class Announcer(Callback):
         trial.run_metadata.metric_n_steps.clear()
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
-        """Settle a trial whose worker was lost once more than allowed."""
+        """Settle a trial that Ray Tune does not begin again, if nobody has."""
         del iteration, trials, info
-        reason = (
-            f"its process ended {trial.num_failures} times without an error of its own, as when memory runs out or a "
-            "machine goes away"
-        )
+        reason = f"Ray Tune gave it up after its process ended {trial.num_failures} times"
         self.settle(trial.config["trial"], reason, retries=max(trial.num_failures - 1, 0))
 
-    def settle(self, trial_id: str, reason: str, *, retries: int) -> None:
+    def settle(self, trial_id: str, reason: str, *, retries: int, kind: str = "WorkerLost") -> None:
         """Write the row of a trial that cannot write its own any more, unless it did so before it was lost."""
         if trial_id in self.statuses:
             return
         with self._problems.caught(f"the row of trial {trial_id} could not be written"):
             row = self._row(trial_id)
             if row is None:
-                row = failed_result(self._trials[trial_id], f"WorkerLost: {reason}", None, retries=retries)
+                row = failed_result(self._trials[trial_id], f"{kind}: {reason}", None, retries=retries)
                 write_trial(self._run_dir, row, [], None)
             self._end(ended_event(row))
 
@@ -169,9 +175,9 @@ class Announcer(Callback):
                         self._end(ended_event(row))
 
     def _row(self, trial_id: str) -> TrialResult | None:
-        """Return the row of this run; a failed one is of an earlier run, since this one tries the trial again."""
+        """Return the row of this run; a failed or unfinished one is of an earlier run, which this one goes on with."""
         row = read_trial(self._run_dir, trial_id)
-        return None if row is None or row.status is Status.FAILED else row
+        return None if row is None or row.status in {Status.FAILED, Status.UNFINISHED} else row
 
     def _end(self, event: TrialEnded) -> None:
         self.statuses[event.trial_id] = event.status
@@ -184,12 +190,23 @@ class Announcer(Callback):
 
 
 class Interruption(Stopper):
-    """Ends the run when somebody asks for it; Ray Tune looks here several times a second."""
+    """Ends the run when somebody asks for it; Ray Tune looks here several times a second.
 
-    def __init__(self) -> None:
+    The first SIGINT lets every trial finish its epoch and keep it. So does SIGTERM, for `GRACE_SECONDS`.
+    """
+
+    def __init__(
+        self, tell: Callable[[Event], None] = lambda _: None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.requested = False
         self.at_once = False
-        """Whether Ray ends with the run, so that nobody has to wait until trials have done their epochs."""
+        """Whether Ray ends with the run, so that nobody has to wait until Ray Tune has cleaned up."""
+        self.pause: Callable[[], object] | None = None
+        """Lets all trials leave with the epoch that they are in; None: they cannot."""
+        self._tell = tell
+        self._clock = clock
+        self._ends_at = math.inf
+        self._paused_at = -math.inf
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Never end a single trial: it ends itself."""
@@ -197,15 +214,30 @@ class Interruption(Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """Return whether the run is to end now.
+        """Return whether the run is to end now, whatever trials do; before that they are asked to leave.
 
         Raises:
             KeyboardInterrupt: it is, and Ray Tune need not even clean up, which takes it up to 15 s.
 
         """
-        if self.requested and self.at_once:
+        if not self.requested:
+            return False
+        now = self._clock()
+        if self.pause is not None and now < self._ends_at:
+            if now - self._paused_at >= PAUSE_SECONDS:
+                self.pause()
+                if math.isinf(self._paused_at):
+                    self._tell(Notice(text=self._text(now), lasting=True))
+                self._paused_at = now
+            return False
+        if self.at_once:
             raise KeyboardInterrupt
-        return self.requested
+        return True
+
+    def _text(self, now: float) -> str:
+        if math.isinf(self._ends_at):
+            return "Trials finish their epochs, then the run ends; Ctrl-C again ends it now"
+        return f"Trials finish their epochs, then the run ends, in {self._ends_at - now:.0f} s at the latest"
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -221,6 +253,8 @@ class Interruption(Stopper):
         def hear(number: int, frame: FrameType | None) -> None:
             del frame
             self.requested = True
+            if number == signal.SIGTERM:
+                self._ends_at = self._clock() + GRACE_SECONDS
             signal.signal(number, before[signal.Signals(number)])
 
         for number in before:

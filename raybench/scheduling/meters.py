@@ -21,7 +21,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raybench.choices import Solo, Step, step_key
-from raybench.records import Allocation, Trial, Tuning
+from raybench.records import Allocation, Footprint, Trial, Tuning
 from raybench.scheduling.packing import affordable_batch, most_in_memory, next_number
 
 BENCH = "raybench.training.tuning:Bench"
@@ -47,6 +47,8 @@ class Bench(Protocol):
     def choose(self) -> Step: ...  # noqa: D102 - see there
 
     def alone(self, tuning: Tuning, phases: Mapping[str, tuple[Trial, int]]) -> Solo: ...  # noqa: D102 - see there
+
+    def footprints(self, tuning: Tuning, trials: Mapping[str, Trial]) -> dict[str, Footprint]: ...  # noqa: D102 - see there
 
     def warm_up(self, tuning: Tuning, batch_size: int) -> None: ...  # noqa: D102 - see there
 
@@ -112,6 +114,12 @@ class Meter:
     ) -> Solo:
         """Return what phases of trials with the trial's settings take alone."""
         return self._fresh(trial, allocation).alone(tuning, phases)
+
+    def footprints(
+        self, trial: Trial, allocation: Allocation, tuning: Tuning, trials: Mapping[str, Trial]
+    ) -> dict[str, Footprint]:
+        """Return what trials with the trial's settings will take."""
+        return self._fresh(trial, allocation).footprints(tuning, trials)
 
     def warm_up(self, trial: Trial, allocation: Allocation, tuning: Tuning, batch_size: int) -> Memory:
         """Make the first steps, and return what they took."""
@@ -199,6 +207,18 @@ class Meters:
             meter = self._first(1)[0]
             (solo,) = self._gather([meter.alone.remote(trial, allocation, tuning, phases)])
         measured: Solo = solo
+        return measured
+
+    def footprints(
+        self, trial: Trial, allocation: Allocation, tuning: Tuning, trials: Mapping[str, Trial]
+    ) -> dict[str, Footprint]:
+        """Return what trials with the trial's settings will take, in a fresh process. Raises MeasuringError."""
+        self.close()
+        with self._whole():
+            meter = self._first(1)[0]
+            (found,) = self._gather([meter.footprints.remote(trial, allocation, tuning, trials)])
+        self.close()
+        measured: dict[str, Footprint] = found
         return measured
 
     def slowdown(self, trial: Trial, step: Step, *, allocation: Allocation, number: int) -> float:

@@ -27,14 +27,22 @@ ROOM_SECONDS = 10
 
 
 class InOrder(FIFOScheduler):
-    """Starts trials in the order in which Ray Tune hears of them, and never ends one; knows which have not ended."""
+    """Starts trials in the order in which Ray Tune hears of them, and never ends one; knows which have not ended.
+
+    `on_lost` is told of each trial whose process was lost, before it is begun again; `weigh` says how many places the
+    trial of an id takes.
+    """
 
     _supports_buffered_results = False  # every epoch is told, and judged, before its trial goes on
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, on_lost: Callable[[TuneTrial], None] = lambda _: None, weigh: Callable[[str], int] = lambda _: 1
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._live: dict[TuneTrial, None] = {}
         """In the order in which they came."""
+        self._on_lost = on_lost
+        self._weigh = weigh
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Ray Tune writes its schedulers into files that are never read back."""
@@ -45,15 +53,21 @@ class InOrder(FIFOScheduler):
         del tune_controller
         self._live[trial] = None
 
+    def on_trial_error(self, tune_controller: object, trial: TuneTrial) -> None:
+        """Hear that a process was lost: the last moment at which its trial can be given more of a machine."""
+        del tune_controller
+        if trial.status != TuneTrial.RUNNING:  # else it is not begun again
+            self._on_lost(trial)
+
     def choose_trial_to_run(self, tune_controller: object) -> TuneTrial | None:
         """Return the first trial that waits; FIFO would look for it among all that ever ran."""
         del tune_controller
         return next((trial for trial in self._live if trial.status == TuneTrial.PENDING), None)
 
     def count_live(self) -> int:
-        """Return how many trials that Ray Tune has heard of have not ended."""
+        """Return how many places are taken by trials that Ray Tune has heard of and that have not ended."""
         self._live = {trial: None for trial in self._live if not trial.is_finished()}  # type: ignore[no-untyped-call]
-        return len(self._live)
+        return sum(self._weigh(trial.config["trial"]) for trial in self._live)
 
 
 class Room:
@@ -90,11 +104,25 @@ class TrialQueue(Searcher):
     group, only to take it back then.
     """
 
-    def __init__(self, trials: Sequence[Trial], *, count_live: Callable[[], int], room: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        *,
+        count_live: Callable[[], int],
+        room: Callable[[], int],
+        may_start: Callable[[Trial], bool] = lambda _: True,
+        weigh: Callable[[str], int] = lambda _: 1,
+    ) -> None:
+        """Take trials in the order in which they start; one that may not start when its turn comes never does.
+
+        `weigh` says how many places the trial of an id takes.
+        """
         super().__init__()
         self._waiting = deque(trials)
         self._count_live = count_live
         self._room = room
+        self._may_start = may_start
+        self._weigh = weigh
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Ray Tune writes its searchers into files that are never read back."""
@@ -103,9 +131,15 @@ class TrialQueue(Searcher):
     def suggest(self, trial_id: str) -> dict[str, str] | None:
         """Return the config of the next trial, or None where it has to wait."""
         del trial_id
-        if not self._waiting or self._count_live() >= self._room():
-            return None
-        return trial_config(self._waiting.popleft())
+        taken, places = self._count_live(), self._room()
+        while self._waiting:
+            trial = self._waiting[0]
+            if taken and taken + self._weigh(trial.trial_id) > places:
+                return None
+            self._waiting.popleft()
+            if self._may_start(trial):
+                return trial_config(trial)
+        return None
 
     def ended(self) -> bool:
         """Return whether every trial was handed over and has ended."""

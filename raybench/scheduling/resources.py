@@ -49,6 +49,8 @@ class Share:
 
     cpu: float
     gpu: float
+    times: int = 1
+    """How many such shares a trial holds that takes more memory than one; it computes no sooner for it."""
 
     @property
     def threads(self) -> int:
@@ -56,9 +58,19 @@ class Share:
         return max(1, math.floor(self.cpu))
 
     def placement(self) -> PlacementGroupFactory:
-        """Return the share in Ray Tune's words."""
-        bundle = {"CPU": self.cpu, "GPU": self.gpu} if self.gpu else {"CPU": self.cpu}
+        """Return what is held in Ray Tune's words."""
+        bundle = {"CPU": self.cpu, "GPU": self.held_gpu} if self.gpu else {"CPU": self.held_cpu}
         return PlacementGroupFactory([bundle])
+
+    @property
+    def held_cpu(self) -> float:
+        """Cores that nobody else gets."""
+        return self.cpu if self.gpu else _quantised(self.cpu * self.times)
+
+    @property
+    def held_gpu(self) -> float:
+        """GPUs, or the part of one, that nobody else gets; never parts of two."""
+        return self.gpu if self.gpu >= 1 else _quantised(min(1.0, self.gpu * self.times))
 
 
 def nodes() -> list[Node]:
@@ -87,7 +99,7 @@ def device_share(share: Share, machine: Node) -> float:
 
 def held_share(share: Share, machine: Node) -> float:
     """Return the part of a machine, 0 to 1, that a trial of that share holds: of its GPUs, or of its cores."""
-    return share.gpu / machine.gpus if share.gpu else share.cpu / machine.cpus
+    return share.held_gpu / machine.gpus if share.gpu else share.held_cpu / machine.cpus
 
 
 def _node(said: Mapping[str, Any]) -> Node:

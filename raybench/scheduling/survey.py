@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raybench.choices import About, Solo, Step, measured_by, recall, remember, step_key
 from raybench.events import Notice
 from raybench.pace import pace_keys
-from raybench.records import Allocation, Inference, Pace, Trial, Tuning
+from raybench.records import Allocation, Footprint, Inference, Pace, Trial, Tuning
 from raybench.scheduling.meters import MeasuringError, Meters, Origin
 from raybench.scheduling.packing import best_number, next_number
 from raybench.scheduling.resources import Node
@@ -30,6 +30,7 @@ _TOTALS = TypeAdapter(dict[int, float])
 _PACE = TypeAdapter(Pace)
 _SECONDS = _SLOWDOWN = TypeAdapter(float)
 _INFERENCE = TypeAdapter(Inference)
+_FOOTPRINT = TypeAdapter(Footprint)
 
 
 class Survey:
@@ -141,6 +142,25 @@ class Survey:
         self._on_machine(remember, of_inference, _INFERENCE.dump_python(solo.inference))
         return Solo(paces={**found, **solo.paces}, inference=solo.inference)
 
+    def footprints(self, trials: Mapping[str, Trial], step: Step, *, threads: int) -> dict[str, Footprint]:
+        """Return what trials that share a `step_key` will take, by keys of theirs, as far as it can be measured."""
+        about = {key: self._about_memory(key, threads, step.tuning) for key in trials}
+        found = {key: kept for key in trials if (kept := self._recalled(about[key], _FOOTPRINT)) is not None}
+        missing = {key: trial for key, trial in trials.items() if key not in found}
+        if not missing:
+            return found
+        trial = next(iter(missing.values()))
+        self._tell(Notice(text=f"Measuring how much memory {trial.model.name} takes"))
+        allocation = replace(self._allocation(1), threads=threads)
+        try:
+            measured = self._meters.footprints(trial, allocation, step.tuning, missing)
+        except MeasuringError as error:
+            self._tell(Notice(text=f"{step_key(trial)}: its memory could not be measured: {error}", lasting=True))
+            return found
+        for key, each in measured.items():
+            self._on_machine(remember, about[key], _FOOTPRINT.dump_python(each))
+        return found | measured
+
     def worker_seconds(self) -> float | None:
         """Return what it takes until a fresh process can train; measured before anything else. None: it never could."""
         about: About = {"what": "worker start", "on": self._name, **measured_by()}
@@ -201,6 +221,9 @@ class Survey:
 
     def _about_solo(self, key: str, threads: int, tuning: Tuning) -> About:
         return {**self._about_step(key, threads), **asdict(tuning), "what": "alone"}
+
+    def _about_memory(self, key: str, threads: int, tuning: Tuning) -> About:
+        return {**self._about_solo(key, threads, tuning), "what": "memory", "gpus": min(self._gpus, 1)}
 
     def _about_totals(self, key: str) -> About:
         machine = {"cores": self._machine.cpus, "gpus": self._gpus}

@@ -14,10 +14,12 @@ import json
 import math
 import os
 import platform
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -30,10 +32,11 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.tune.result import DONE
 
-from raybench.choices import Step, processor_name, step_key
+from raybench.choices import Step, memory_key, processor_name, step_key
 from raybench.events import TrialEnded
 from raybench.pace import pace_keys
-from raybench.records import Allocation, EpochRecord, Inference, Pace, Status, Trial, TrialResult
+from raybench.process_memory import memory_watch, usable_bytes
+from raybench.records import Allocation, EpochRecord, Footprint, Inference, Pace, Status, Trial, TrialResult, Verdict
 from raybench.results import write_trial
 from raybench.scheduling.decisions import find_desk
 from raybench.scheduling.resources import INSTANCE_LABEL, Share, device_name, device_share, node
@@ -42,6 +45,11 @@ from raybench.trials import first_row, from_json, to_json
 
 CLEANUP_SECONDS = 60
 """How long a trial may take to leave its process to the next one; Ray Tune's 2 s fail the next trial on a slow disk."""
+LAST_WORDS_SECONDS = 2
+"""How long a process that takes too much memory waits until somebody has heard why it ends."""
+OUT_OF_MEMORY = frozenset({"torch.OutOfMemoryError", "torch.cuda.OutOfMemoryError"})
+CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
+"""In the message of torch's RuntimeError."""
 ERROR_LINES = 6
 """Of a traceback, kept in the row: where it happened and what was raised."""
 EPOCH = "epoch"
@@ -55,12 +63,12 @@ SPENT = "spent"
 class Execute(Protocol):
     """Trains a trial, or goes on with it, writes its rows and returns them; see `raybench.training.execute.run`.
 
-    It calls `on_epoch` for every epoch of the trial in order, those that a checkpoint holds included, and ends the
-    trial as stopped once the answer is true.
+    It calls `on_epoch` for every epoch of the trial in order, those that a checkpoint holds included, and does what the
+    answer says.
     """
 
     def __call__(
-        self, trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: Callable[[EpochRecord], bool]
+        self, trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: Callable[[EpochRecord], Verdict]
     ) -> TrialResult:
         """Train the trial."""
 
@@ -71,12 +79,17 @@ class Shared:
 
     run_dir: Path
     share: Share
+    """The least that a trial holds."""
     steps: Mapping[str, Mapping[str, Step]]
     """How training steps are computed: by `device_name`, then by `step_key`; as is usual where there is none."""
     paces: Mapping[str, Mapping[str, Pace]]
     """What phases take alone: by `device_name`, then by `pace_key`."""
     inference: Mapping[str, Mapping[str, Inference]]
     """How fast models predict alone: by `device_name`, then by `step_key`."""
+    footprints: Mapping[str, Footprint]
+    """What trials are expected to take, by `memory_key`."""
+    memory_bytes: int | None
+    """Most of each machine's memory that trials may take together; None: of what it has, all but a reserve."""
     price_per_hour_usd: Mapping[str, float]
     """Of a whole machine, by instance type."""
     cache_limit_bytes: int | None
@@ -120,19 +133,31 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
     desk = _desk(shared.desk)
     trial = from_json(json.loads(config["record"]))
     begun: Any = ray.get(desk.begin.remote(trial.trial_id))
+    if begun is None:  # the run is ending, or was done with this trial before its worker was
+        tune.report({DONE: True})
+        return
     allocation = _allocation(shared, trial, retries=int(begun))
     history: list[EpochRecord] = []
 
-    def on_epoch(record: EpochRecord) -> bool:
+    def on_epoch(record: EpochRecord) -> Verdict:
         history.append(record)
         tune.report({EPOCH: epoch_news(trial, history)})
-        return _ends(desk, record)
+        return _verdict(desk, record)
+
+    def outgrown(memory_bytes: int) -> None:
+        with suppress(Exception):
+            ray.get(desk.outgrow.remote(trial.trial_id, memory_bytes), timeout=LAST_WORDS_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)  # before the machine runs out: the kernel might choose a neighbour
 
     try:
-        result = _resolve(shared.execute)(trial, run_dir=shared.run_dir, allocation=allocation, on_epoch=on_epoch)
+        with memory_watch().limited(_memory_limit_bytes(shared), outgrown):
+            result = _resolve(shared.execute)(trial, run_dir=shared.run_dir, allocation=allocation, on_epoch=on_epoch)
     except RayError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a model, a dataset or training raises ends this trial only
+    except Exception as error:
+        if _is_lack_of_memory(error):  # tried again from its checkpoint, with more of it, in a fresh process
+            ray.get(desk.outgrow.remote(trial.trial_id, memory_watch().peak_bytes()))
+            raise
         result = failed_result(trial, error_text(error), allocation, retries=allocation.retries)
         write_trial(shared.run_dir, result, history, None)
     _freeze_imports()
@@ -141,9 +166,32 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
     tune.report({ENDED: ended_event(result), SPENT: spent, DONE: True})
 
 
-def _ends(desk: ActorHandle[Any], record: EpochRecord) -> bool:
+def _memory_limit_bytes(shared: Shared) -> int:
+    """Return what this process may take of its machine's memory: its part, as far as nobody else holds it."""
+    whole = usable_bytes() if shared.memory_bytes is None else shared.memory_bytes
+    here = node(ray.get_runtime_context().get_node_id())
+    held = _held()
+    part = held.get("GPU", 0.0) / here.gpus if shared.share.gpu else held["CPU"] / here.cpus
+    return int(whole * min(1.0, part))
+
+
+def _held() -> Mapping[str, float]:
+    """Return what Ray keeps for this trial: more than the share of all where it takes more memory."""
+    placement = tune.get_context().get_trial_resources()
+    held: Mapping[str, float] = placement.required_resources
+    return held
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Return whether an allocation failed: of torch's errors the name tells, since torch is not imported here."""
+    names = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
+    return isinstance(error, MemoryError) or bool(names & OUT_OF_MEMORY) or CPU_OUT_OF_MEMORY in str(error)
+
+
+def _verdict(desk: ActorHandle[Any], record: EpochRecord) -> Verdict:
     """Ask for the verdict; the scheduler has given it, since a report returns once the driver has dealt with it."""
-    return bool(ray.get(desk.ask.remote(record.trial_id, record.epoch)))
+    answer: Any = ray.get(desk.ask.remote(record.trial_id, record.epoch))
+    return Verdict(answer)
 
 
 def epoch_news(trial: Trial, history: list[EpochRecord]) -> EpochNews:
@@ -223,6 +271,8 @@ def _allocation(shared: Shared, trial: Trial, *, retries: int) -> Allocation:
     return Allocation(
         cpu_share=shared.share.cpu / here.cpus,
         gpu_fraction=shared.share.gpu,
+        gpu_memory_share=_held().get("GPU") if 0 < shared.share.gpu < 1 else None,
+        footprint=shared.footprints.get(memory_key(trial)),
         threads=shared.share.threads,
         retries=retries,
         node=platform.node(),

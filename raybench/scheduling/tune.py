@@ -18,23 +18,28 @@ from tempfile import TemporaryDirectory
 import ray
 from ray import tune
 from ray.exceptions import RayError
-from ray.tune import Callback
+from ray.tune import Callback, PlacementGroupFactory
 from ray.tune.experiment import Trial as TuneTrial
 
+from raybench.budget import Budget
 from raybench.choices import Choices
 from raybench.errors import RaybenchError
 from raybench.events import Event
 from raybench.ledger import Kind
+from raybench.process_memory import usable_bytes
 from raybench.records import AshaSettings, ResourceRequest, Status, Trial
 from raybench.scheduling import resources
 from raybench.scheduling.asha import GroupedAsha
 from raybench.scheduling.bookkeeper import Bookkeeper
 from raybench.scheduling.choosing import Settled, settle, unmeasured
 from raybench.scheduling.cluster import check_session, environment, import_path, quiet_ray, ray_session
-from raybench.scheduling.decisions import LOG_NAME, DecisionLog, open_desk
+from raybench.scheduling.decisions import LOG_NAME, DecisionLog, find_desk, open_desk
 from raybench.scheduling.driver import Announcer, Interruption, Problems, RecordingScheduler
+from raybench.scheduling.limits import limits_of
+from raybench.scheduling.losses import Losses
 from raybench.scheduling.meters import Origin
 from raybench.scheduling.queue import AllEnded, Finish, InOrder, Room, TrialQueue
+from raybench.scheduling.shares import Shares
 from raybench.scheduling.trainable import Shared, run_trial
 from raybench.spending import Books
 from raybench.trials import group_of
@@ -69,6 +74,14 @@ class Settings:
     """Of a whole machine, by instance type."""
     cache_limit_bytes: int | None = None
     """Most that a machine's cache folder may hold; None: what its disk holds."""
+    budget: Budget | None = None
+    """What the run may spend; None: whatever it takes."""
+    val_images: Mapping[str, int] = field(default_factory=dict)
+    """Sizes of val splits, by dataset, by which the budget tells what a trial will take."""
+    trial_timeout_seconds: float | None = None
+    """What an attempt at a trial may take before it is taken to hang; None: any time."""
+    memory_bytes: int | None = None
+    """Most of each machine's memory that trials may take together; None: of what it has, all but a reserve."""
     max_failures: int = 3
     """Lost workers that one trial survives; it goes on from its checkpoint each time."""
     execute: str = "raybench.training.execute:run"
@@ -94,6 +107,8 @@ class Outcome:
     """By trial id, in the order given; `unfinished` where no row was written."""
     interrupted: bool
     """Whether somebody ended the run (Ctrl-C, SIGTERM) before the last trial."""
+    budget_reached: bool = False
+    """Whether the budget ended the run before the last trial."""
     problems: tuple[str, ...] = ()
     """What went wrong beside the trials, such as an event that could not be shown."""
 
@@ -129,8 +144,9 @@ def run_trials(
 
     A trial that raises gets a row with status `failed`; one whose worker is lost is started again from its
     checkpoint. `on_event` is called in this process and thread, between the trials' reports; `on_start` once Ray is
-    there, has room for a trial, and what each gets is settled: before anything is written. Ctrl-C ends the run at
-    once; what was running has no row and goes on from its checkpoint in the next call.
+    there, has room for a trial, and what each gets is settled: before anything is written. Ctrl-C, SIGTERM and a
+    budget that is spent end the run once trials have done the epoch that they are in; they have a row with status
+    `unfinished` then, and go on from their checkpoints in the next call. A second Ctrl-C ends it at once.
 
     Raises:
         InputError: the address does not answer, or a trial asks for more than a machine has; nothing was started.
@@ -141,12 +157,13 @@ def run_trials(
     check_settings(settings)
     run_dir = run_dir.resolve()
     problems = Problems()
-    interruption = Interruption()
     announcer = Announcer(
         trials={trial.trial_id: trial for trial in trials}, run_dir=run_dir, on_event=on_event, problems=problems
     )
+    interruption = Interruption(announcer.tell)
+    reached = False
     try:
-        _run(
+        reached = _run(
             trials,
             run_dir=run_dir,
             settings=settings,
@@ -164,6 +181,7 @@ def run_trials(
     return Outcome(
         statuses=statuses,
         interrupted=interruption.requested and Status.UNFINISHED in statuses.values(),
+        budget_reached=reached and Status.UNFINISHED in statuses.values(),
         problems=problems.texts(),
     )
 
@@ -177,8 +195,8 @@ def _run(
     announcer: Announcer,
     interruption: Interruption,
     problems: Problems,
-) -> None:
-    """Start Ray and hand the trials to it until each has a row."""
+) -> bool:
+    """Start Ray and hand the trials to it until each has a row; return whether the budget ended that early."""
     books = settings.books
     log = DecisionLog(run_dir / LOG_NAME)
     decisions = [] if settings.asha is None else log.read()
@@ -192,8 +210,20 @@ def _run(
         with books.during(Kind.MEASURING):
             settled = _settled(trials, settings, announcer=announcer, interruption=interruption)
         on_start(settled.choices)
+        by_id = {trial.trial_id: trial for trial in trials}
+        footprints = {key: each for known in settled.choices.memory.values() for key, each in known.items()}
+        shares = Shares(
+            settled.share,
+            resources.nodes(),
+            host_bytes=settings.memory_bytes or usable_bytes(),
+            footprints=footprints,
+        )
         bookkeeper = Bookkeeper(
-            books, share=settled.share, machines=resources.nodes, usd_per_hour=settings.price_per_hour_usd
+            books,
+            share=settled.share,
+            share_of=lambda trial_id: shares.of(by_id[trial_id]),
+            machines=resources.nodes,
+            usd_per_hour=settings.price_per_hour_usd,
         )
         bookkeeper.machines()
         session.enter_context(books.trials(bookkeeper.places(len(trials)), bookkeeper.shares()))
@@ -206,7 +236,7 @@ def _run(
                 settings.log_to,
                 experiment=settings.experiment,
                 run_dir=run_dir,
-                trials={trial.trial_id: trial for trial in trials},
+                trials=by_id,
                 problems=problems,
             )
             session.enter_context(trackers.open())
@@ -218,6 +248,8 @@ def _run(
                 steps={} if settings.bench is None else settled.choices.steps,
                 paces={} if settings.bench is None else settled.choices.paces,
                 inference={} if settings.bench is None else settled.choices.inference,
+                footprints=footprints if settings.bench is not None else {},
+                memory_bytes=settings.memory_bytes,
                 price_per_hour_usd=dict(settings.price_per_hour_usd),
                 cache_limit_bytes=settings.cache_limit_bytes,
                 desk=desk,
@@ -225,32 +257,59 @@ def _run(
                 import_path=import_path(),
                 directory=Path.cwd(),
             )
-            scheduler = InOrder()
+            interruption.pause = find_desk(desk).pause.remote
+            limits = limits_of(
+                settings,
+                paces=settled.choices.paces,
+                desk=desk,
+                run_dir=run_dir,
+                announcer=announcer,
+                problems=problems,
+            )
+            callbacks += limits.callbacks
+            losses = Losses(
+                by_id,
+                shares,
+                most=settings.max_failures,
+                desk=desk,
+                announcer=announcer,
+                problems=problems,
+            )
+
+            def weigh(trial_id: str) -> int:
+                return shares.times(by_id[trial_id])
+
+            scheduler = InOrder(on_lost=losses.lost, weigh=weigh)
             if settings.asha is not None:
                 scheduler = RecordingScheduler(
                     asha=GroupedAsha.from_log(settings.asha, decisions),
                     log=log,
                     desk=desk,
-                    trials={trial.trial_id: trial for trial in trials},
+                    trials=by_id,
                     groups={trial.trial_id: group_of(trial, settings.asha.group_by) for trial in trials},
                     problems=problems,
+                    on_lost=losses.lost,
+                    weigh=weigh,
                 )
             for _ in range(PASSES):
                 remaining = [trial for trial in trials if trial.trial_id not in announcer.statuses]
-                if remaining and not interruption.requested:
+                if remaining and not interruption.requested and not limits.reached():
                     _fit(
                         remaining,
                         shared,
-                        max_failures=settings.max_failures,
+                        placement=lambda config: shares.of(by_id[config["trial"]]).placement(),
+                        weigh=weigh,
                         scheduler=scheduler,
                         # A waiting trial makes a cluster grow.
                         room=Room(settled.share, spare=0 if ends_with_run else 1, machines=bookkeeper.machines),
+                        may_start=lambda trial: not interruption.requested and limits.may_start(trial),
                         callbacks=callbacks,
                         interruption=interruption,
                     )
-            if not interruption.requested:
+            if not interruption.requested and not limits.reached():
                 for trial in trials:
                     announcer.settle(trial.trial_id, f"no process took it in {PASSES} attempts", retries=0)
+            return limits.reached()
 
 
 def _settled(
@@ -278,14 +337,16 @@ def _fit(
     trials: Sequence[Trial],
     shared: Shared,
     *,
-    max_failures: int,
+    placement: Callable[[Mapping[str, str]], PlacementGroupFactory],
+    weigh: Callable[[str], int],
     scheduler: InOrder,
     room: Room,
+    may_start: Callable[[Trial], bool],
     callbacks: Sequence[Callback],
     interruption: Interruption,
 ) -> None:
     """Let one Tuner run the trials, in a directory that is gone afterwards."""
-    queue = TrialQueue(trials, count_live=scheduler.count_live, room=room)
+    queue = TrialQueue(trials, count_live=scheduler.count_live, room=room, may_start=may_start, weigh=weigh)
     with (
         _ray_failures(interruption),
         suppress(AllEnded),
@@ -293,7 +354,7 @@ def _fit(
         environment(TUNE_ENVIRONMENT),
     ):
         tune.Tuner(
-            tune.with_resources(partial(run_trial, shared=shared), shared.share.placement()),
+            tune.with_resources(partial(run_trial, shared=shared), placement),
             tune_config=tune.TuneConfig(
                 search_alg=queue,
                 num_samples=len(trials),
@@ -308,7 +369,7 @@ def _fit(
                 verbose=0,
                 callbacks=[*callbacks, Finish(queue.ended)],
                 stop=interruption,
-                failure_config=tune.FailureConfig(max_failures=max_failures),
+                failure_config=tune.FailureConfig(max_failures=-1),  # `Losses` decides
             ),
         ).fit()
 

@@ -138,7 +138,7 @@ class Alone:
         return _least(lambda: self._feed(backbone, count), ROUNDS) / count
 
     def _feed(self, backbone: Backbone, count: int) -> None:
-        images = self._preparation("none").evaluation(_pixels(count, self._side))
+        images = self._preparation("none").evaluation(noise_pixels(count, self._side))
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bfloat16):
             backbone(images).float().cpu()
 
@@ -176,10 +176,10 @@ class Alone:
 
     def _split(self, count: int, larger: int | None = None) -> ImageSplit:
         return ImageSplit(
-            images=_pixels(count, self._side),
+            images=noise_pixels(count, self._side),
             labels=np.zeros(count, dtype=np.int64),
             names=tuple(map(str, range(count))),
-            base=None if larger is None else _pixels(count, larger),
+            base=None if larger is None else noise_pixels(count, larger),
         )
 
 
@@ -190,7 +190,8 @@ def affordable(count: int, seconds_per_image: float, longest_seconds: float = LO
     return count
 
 
-def _pixels(count: int, side: int) -> np.ndarray:
+def noise_pixels(count: int, side: int) -> np.ndarray:
+    """Return so many images of noise: uint8 [count, side, side, 3]."""
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 

@@ -5,7 +5,6 @@ Writing costs less than 5 % of the training time: the interval follows from the 
 first one from the size of the state.
 """
 
-import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from raybench.atomic import replacing
+from raybench.regular import check_regular
 
 COST_SHARE = 0.05
 """Largest share of the training time that writing checkpoints may take."""
@@ -62,13 +62,12 @@ class Checkpointer:
     def load(self) -> dict[str, Any] | None:
         """Return the saved state, or None where there is none that can be read whole."""
         try:
+            check_regular(self.path)
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
+        except Exception:  # noqa: BLE001 (damaged bytes fail in any way, and a pickle that would run code is refused)
+            # Half written by a machine that died, for instance: the trial begins again, with the same numbers.
             return None
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
-            # Half written by a machine that died: the trial begins again, with the same numbers.
-            return None
-        return state
+        return state if isinstance(state, dict) and "version" in state else None
 
     def save_if_due(self, make_state: Callable[[], dict[str, Any]]) -> bool:
         """Write the state where enough time has passed since the last save, or the beginning; return whether it has."""
@@ -78,12 +77,16 @@ class Checkpointer:
         state = make_state()
         if self._save_seconds is None and elapsed < self._interval_seconds(_bytes(state) / ASSUMED_BYTES_PER_SECOND):
             return False
+        self.save(state)
+        return True
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write the state now."""
         started = self._clock()
         with replacing(self.path) as temporary, _without_checksums():
             torch.save(state, temporary)
         self._saved_at = self._clock()
         self._save_seconds = self._saved_at - started
-        return True
 
     def remove(self) -> None:
         """Delete the state of a trial that has ended."""

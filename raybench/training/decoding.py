@@ -9,12 +9,14 @@ In: a path, a file's bytes, a Pillow image or a numpy array. Out: uint8 [S, S, 3
   taken as 0..1 in arrays.
 - The largest centred square is cut out and resized to S x S with Pillow's antialiased bilinear filter. JPEGs are
   first shrunk by the decoder where they stay at least twice as large as the size that they are prepared for.
-- Truncated files, files that are no images, and images above Pillow's limit on pixels (89 megapixels, against
-  decompression bombs) raise `DataError`.
+- Truncated files, files that are no images, FIFOs and devices, and images above Pillow's limit on pixels (89
+  megapixels, against decompression bombs) raise `DataError`. So do formats that are no image's pixels: Pillow starts
+  Ghostscript, a program, for EPS, whatever the name of the file.
 """
 
 import io
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from raybench.errors import DataError
+from raybench.regular import check_regular
 
 DECODING_VERSION = "centre-square-bilinear-1"
 """Part of cache keys and fingerprints: a change in how pixels come out takes a new one."""
@@ -29,9 +32,12 @@ DECODING_VERSION = "centre-square-bilinear-1"
 Source = Path | bytes | Image.Image | npt.NDArray[np.generic]
 """What can be decoded."""
 
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP")
+"""What files may hold, by Pillow's names; one that this Pillow cannot read is left out."""
 _DRAFT_FACTOR = 2
 """A JPEG is shrunk while decoding to no less than this many times the final size."""
 _GREY_DIMENSIONS = 2
+_REASON_LENGTH = 200
 _WHITE = 255
 _TO_EIGHT_BITS = 257
 """65535 / 255."""
@@ -51,7 +57,9 @@ def decode_sides(source: Source, sides: Sequence[int], *, prepared_for: int) -> 
     """
     try:
         if isinstance(source, Path | bytes):
-            with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
+            if isinstance(source, Path):
+                check_regular(source)
+            with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=_formats()) as image:
                 return _squares(image, sides, prepared_for)
         if isinstance(source, Image.Image):
             return _squares(source, sides, prepared_for)
@@ -63,7 +71,19 @@ def decode_sides(source: Source, sides: Sequence[int], *, prepared_for: int) -> 
     except UnidentifiedImageError as error:
         raise DataError("not an image that Pillow can read") from error
     except Exception as error:  # malformed files make Pillow's decoders raise nearly any exception
-        raise DataError(f"{type(error).__name__}: {error}") from error
+        raise DataError(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what is wrong on one line, without the name of the file."""
+    text = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:_REASON_LENGTH]}"
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _squares(image: Image.Image, sides: Sequence[int], prepared_for: int) -> list[npt.NDArray[np.uint8]]:
@@ -91,10 +111,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _sixteen_bits(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint16]:
     """Return what Pillow reads as 16 or 32-bit integers; 16-bit files come as either."""
-    wide = values.astype(np.int64)
-    if wide.min() < 0 or wide.max() > np.iinfo(np.uint16).max:
-        raise DataError(f"grey levels from {wide.min()} to {wide.max()}; save the image with 8 or 16 bits a channel")
-    return wide.astype(np.uint16)
+    darkest, brightest = int(values.min()), int(values.max())
+    if darkest < 0 or brightest > np.iinfo(np.uint16).max:
+        raise DataError(f"grey levels from {darkest} to {brightest}; save the image with 8 or 16 bits a channel")
+    return values.astype(np.uint16)
 
 
 def _from_array(array: npt.NDArray[np.generic]) -> Image.Image:

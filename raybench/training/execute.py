@@ -1,7 +1,7 @@
 """Run one trial from its record to its rows on disk.
 
 In: a `Trial`, a run directory, what the trial was given of the machine, and a function that is told each
-epoch and answers whether to stop. Out: the trial's row, history, predictions and weights, written
+epoch and answers what to do. Out: the trial's row, history, predictions and weights, written
 atomically; a trial whose row is there already is not trained again.
 """
 
@@ -24,7 +24,7 @@ import torch
 from raybench.cache import cache_root
 from raybench.cost import add_cost
 from raybench.pace import epochs_of, seconds_alone
-from raybench.records import Allocation, DatasetSpec, EpochRecord, Status, Trial, TrialResult
+from raybench.records import Allocation, DatasetSpec, EpochRecord, Footprint, Status, Trial, TrialResult, Verdict
 from raybench.results import Predictions, read_trial, write_trial
 from raybench.training.augment import crops
 from raybench.training.checkpoint import LEAST_SECONDS, Checkpointer, state_path
@@ -32,15 +32,16 @@ from raybench.training.data import ImageData, load_images
 from raybench.training.feature_cache import FeatureCache
 from raybench.training.first_phase import FirstPhase, shared_first_phase
 from raybench.training.kept_network import keep_network
-from raybench.training.loop import STATE_VERSION, Finished, Training
+from raybench.training.loop import STATE_VERSION, Finished, Progress, Training
 from raybench.training.memory import PeakMemory
 from raybench.training.models import model_facts
+from raybench.training.pixels import resident_bytes
 from raybench.training.process import prepare_process, release_memory
 from raybench.training.saved import save_trial
 from raybench.trials import first_row
 
-OnEpoch = Callable[[EpochRecord], bool]
-"""Told each finished epoch; returns True where the trial is to stop now."""
+OnEpoch = Callable[[EpochRecord], Verdict]
+"""Told each finished epoch; returns what the trial does now."""
 
 
 def run(
@@ -54,7 +55,9 @@ def run(
     """Train a trial, or go on with it from its checkpoint, and write its rows.
 
     `checkpoint_seconds` is the least time between two checkpoints, which grows with what they cost; 0: one an epoch.
-    Raises whatever training raises; nothing is written then but the last checkpoint.
+    A trial that is paused before its last epoch leaves a checkpoint, and a row of status `unfinished` with its best
+    epoch so far; its test split is not looked at. Raises whatever training raises; nothing is written then but the last
+    checkpoint.
     """
     existing = read_trial(run_dir, trial.trial_id)
     if existing is not None and existing.status in {Status.COMPLETED, Status.STOPPED}:
@@ -72,7 +75,7 @@ def run(
     checkpointer = Checkpointer(state_path(run_dir, trial.trial_id), checkpoint_seconds)
     with shared_first_phase(run_dir, trial, _conditions(allocation, device)) as first_phase:
         status = _train(training, checkpointer, first_phase, on_epoch)
-    finished = training.finish()
+    finished = None if status is Status.UNFINISHED else training.finish()
     inference = allocation.inference
     result = replace(
         _result(trial, training, finished, status=status),
@@ -80,6 +83,7 @@ def run(
         started_at=started_at,
         finished_at=datetime.now(UTC),
         peak_memory_bytes=memory.peak_bytes(),
+        predicted_memory_bytes=_predicted_bytes(allocation.footprint, device),
         gpu_fraction=allocation.gpu_fraction,
         cpu_share=allocation.cpu_share,
         accelerator=_accelerator(device),
@@ -98,9 +102,12 @@ def run(
         inference_latency_seconds=None if inference is None else inference.latency_seconds,
     )
     result = replace(result, standalone_cost_usd=_cost_usd(result, allocation.price_per_hour_usd))
-    save_trial(run_dir, trial, training.network, classes=images.classes, learned=finished.weights)
-    write_trial(run_dir, result, training.history, _predictions(images, finished))
-    checkpointer.remove()
+    if finished is None:
+        write_trial(run_dir, result, training.history, None)
+    else:
+        save_trial(run_dir, trial, training.network, classes=images.classes, learned=finished.weights)
+        write_trial(run_dir, result, training.history, _predictions(images, finished))
+        checkpointer.remove()
     if not training.backbone_trained:
         keep_network(training.network, trial.model, trial.weights, seed=trial.seed)
     del training, finished
@@ -110,28 +117,58 @@ def run(
 
 def _train(
     training: Training, checkpointer: Checkpointer, first_phase: FirstPhase, on_epoch: OnEpoch
-) -> Literal[Status.COMPLETED, Status.STOPPED]:
+) -> Literal[Status.COMPLETED, Status.STOPPED, Status.UNFINISHED]:
     """Train from the beginning, a checkpoint, or the end of a first phase that another trial trained."""
     untrained = deepcopy(training.state())
     state = checkpointer.load()
-    if state is not None and state["version"] != STATE_VERSION:
+    if state is not None and not _goes_on(training, state):
         state = None
     if state is None or state["progress"]["phase"] == 0:
-        state = first_phase.take_over() or state
+        taken = first_phase.take_over()
+        state = taken if taken is not None and _goes_on(training, taken) else state
+        del taken
     if state is not None:
         training.load_state(state)
     del state
     # Epochs that are there already are told again: who listens may be a new process, or has never heard of them.
     for record in chain(tuple(training.history), training):
-        if on_epoch(record):
+        verdict = on_epoch(record)
+        if verdict is Verdict.STOP:
             if record.epoch < training.progress.epoch:  # within a phase that was taken over
                 training.load_state(untrained)
                 next(mine for mine in training if mine.epoch == record.epoch)
             return Status.STOPPED
         if training.progress.phase == 0 and training.phase_ended:
             first_phase.leave(training.state_at_end_of_phase())
+        if verdict is Verdict.PAUSE and not training.ended:
+            checkpointer.save(training.state())
+            return Status.UNFINISHED
         checkpointer.save_if_due(training.state)
     return Status.COMPLETED
+
+
+def _goes_on(training: Training, state: dict[str, Any]) -> bool:
+    """Whether a state is of this trial and all there; a trial whose state is not begins again, with the same numbers."""
+    own = {name: tensor.shape for name, tensor in training.network.module.state_dict().items()}
+    try:
+        tensors = [*state["model"].items(), *(state["best_weights"] or {}).items()]
+        history = [EpochRecord(**record) for record in state["history"]]
+        Progress(**state["progress"])
+        return (
+            state["version"] == STATE_VERSION
+            and {"backbone_trained", "optimizer"} <= state.keys()
+            and all(own[name] == tensor.shape for name, tensor in tensors)
+            and all(record.trial_id == training.trial.trial_id for record in history)
+        )
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return False
+
+
+def _predicted_bytes(footprint: Footprint | None, device: torch.device) -> int | None:
+    """Return what the trial was expected to take where its peak is measured; on a GPU with the images kept there."""
+    if footprint is None:
+        return None
+    return footprint.gpu_bytes + resident_bytes() if device.type == "cuda" else footprint.host_bytes
 
 
 def _conditions(allocation: Allocation, device: torch.device) -> dict[str, Any]:
@@ -157,16 +194,17 @@ def _images(spec: DatasetSpec, *, with_base: bool, limit_bytes: int | None) -> I
     return load_images(spec, with_base=with_base, limit_bytes=limit_bytes)
 
 
-def _result(trial: Trial, training: Training, finished: Finished, *, status: Status) -> TrialResult:
-    scores, progress = finished.scores, training.progress
+def _result(trial: Trial, training: Training, finished: Finished | None, *, status: Status) -> TrialResult:
+    scores, progress = None if finished is None else finished.scores, training.progress
+    best = training.history[progress.best_epoch - 1]
     facts = model_facts(training.network, trial.strategy.phases[training.history[-1].phase - 1].train)
     row = replace(
         first_row(trial, status),
         epochs_run=progress.epoch,
-        best_epoch=finished.best.epoch,
-        train_loss=finished.best.train_loss,
-        val_loss=finished.best.val_loss,
-        val_accuracy=finished.best.val_accuracy,
+        best_epoch=best.epoch,
+        train_loss=best.train_loss,
+        val_loss=best.val_loss,
+        val_accuracy=best.val_accuracy,
         train_seconds=progress.train_seconds,
         feature_seconds=progress.feature_seconds or None,
         parameters=facts.parameters,

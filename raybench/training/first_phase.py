@@ -37,7 +37,7 @@ class FirstPhase:
 
     def __init__(self, run_dir: Path, trial: Trial, conditions: Mapping[str, Any]) -> None:
         self._trial = trial
-        self._conditions = json.loads(json.dumps(conditions))
+        self._conditions = json.loads(json.dumps({**conditions, "first_phase_id": trial.first_phase_id}))
         self._path = run_dir / "checkpoints" / f"{trial.first_phase_id}.phase.safetensors"
         self._lock = FileLock(self._path.with_suffix(".lock"))
 

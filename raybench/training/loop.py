@@ -133,6 +133,12 @@ class Training:
         return self.progress.stale_epochs >= phase.patience or self.progress.phase_epoch >= phase.epochs
 
     @property
+    def ended(self) -> bool:
+        """Whether no epoch is left to train."""
+        left = len(self.trial.strategy.phases) - self.progress.phase
+        return left == 0 or (left == 1 and self.phase_ended)
+
+    @property
     def backbone_trained(self) -> bool:
         """Whether anything but the head has been trained."""
         return self._best.whole

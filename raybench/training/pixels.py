@@ -21,7 +21,7 @@ from torch import Tensor
 from raybench.training.network import normalised
 
 RESIDENT_SHARE = 0.25
-"""Most of a GPU's free memory that images may take; models and their steps need the rest."""
+"""Most of a GPU's free memory, or of this process's part, that images may take; models and steps need the rest."""
 
 _CHUNK = 256
 """Images sent at once when a split becomes resident."""
@@ -61,6 +61,11 @@ class Residents:
 
 _RESIDENTS = Residents()
 """Of this process: trials follow one another in it."""
+
+
+def resident_bytes() -> int:
+    """Return what images take that stay on devices of this process."""
+    return sum(tensor.nbytes for tensor in _RESIDENTS.kept.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,8 +113,9 @@ def pixel_source(images: Pixels, device: torch.device, positions: Positions | No
     """Return where batches of a split's images (all, or those at some positions) come from on this device."""
     resident = None
     if device.type == "cuda":
-        free_bytes, _ = torch.cuda.mem_get_info(device)
-        resident = _RESIDENTS.find(images, positions, device, int(RESIDENT_SHARE * free_bytes))
+        free_bytes, whole = torch.cuda.mem_get_info(device)
+        own = torch.cuda.get_per_process_memory_fraction(device) * whole
+        resident = _RESIDENTS.find(images, positions, device, int(RESIDENT_SHARE * min(free_bytes, own)))
     return PixelSource(images=images, positions=positions, device=device, resident=resident)
 
 

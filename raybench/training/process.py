@@ -13,6 +13,9 @@ import torch
 
 from raybench.records import Allocation, Trial
 
+CONTEXT_BYTES = 600 * 2**20
+"""Of a GPU's memory, that CUDA and its libraries take for each process, and torch does not know."""
+
 
 def prepare_process(trial: Trial, allocation: Allocation) -> torch.device:
     """Set the threads and determinism of this process for a trial, and return its device."""
@@ -25,7 +28,16 @@ def prepare_process(trial: Trial, allocation: Allocation) -> torch.device:
     # It times cuDNN's algorithms and takes the quickest: not the same ones in every run.
     torch.backends.cudnn.benchmark = not trial.training.deterministic
     use_gpu = bool(allocation.gpu_fraction) and torch.cuda.is_available()
+    if use_gpu:
+        _limit_gpu_memory(allocation.gpu_memory_share)
     return torch.device("cuda" if use_gpu else "cpu")
+
+
+def _limit_gpu_memory(share: float | None) -> None:
+    """Let this process's tensors take that part of the GPU's memory, less what CUDA itself takes for the process."""
+    whole = torch.cuda.get_device_properties(0).total_memory
+    part = 1.0 if share is None else max(share / 2, share - CONTEXT_BYTES / whole)
+    torch.cuda.set_per_process_memory_fraction(min(part, 1.0), 0)
 
 
 def release_memory() -> None:

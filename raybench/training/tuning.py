@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raybench.choices import Solo, Step
-from raybench.records import Allocation, Trial, Tuning
+from raybench.process_memory import machine_bytes
+from raybench.records import Allocation, Footprint, Trial, Tuning
 from raybench.training.alone import PASSES_PER_STEP, Alone
 from raybench.training.batches import evaluation_batch
+from raybench.training.footprint import footprint
 from raybench.training.loop import usual_tuning
 from raybench.training.memory import PeakMemory
 from raybench.training.models import build_network
@@ -207,6 +209,13 @@ class Bench:
         inference = clock.inference()
         return Solo(paces={key: clock.pace(*phase) for key, phase in phases.items()}, inference=inference)
 
+    def footprints(self, tuning: Tuning, trials: Mapping[str, Trial]) -> dict[str, Footprint]:
+        """Return what trials with these settings, by any key, will take at most; the model is gone afterwards."""
+        most_images = self._affordable_batch()
+        self._ready = None
+        del self._module, self._network
+        return {key: footprint(trial, tuning, self._device, most_images=most_images) for key, trial in trials.items()}
+
     def peak_bytes(self) -> int:
         """Return the most memory that this process took so far, or its part of what is taken of the GPU now.
 
@@ -221,12 +230,13 @@ class Bench:
         """Return the memory there is, free or not: of this machine, or of the GPU."""
         if self.on_gpu:
             return int(torch.cuda.mem_get_info(self._device)[1])
-        return int(psutil.virtual_memory().total)
+        return machine_bytes()
 
     def close(self) -> None:
         """Leave the process without the model."""
         self._ready = None
-        del self._module, self._network
+        for name in ("_module", "_network"):
+            self.__dict__.pop(name, None)
         release_memory()
 
     def _step(self, make: _MakeStep, module: nn.Module, tuning: Tuning, batch_size: int) -> Callable[[], None]:

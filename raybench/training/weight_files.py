@@ -23,6 +23,7 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from raybench.errors import WeightsError
 from raybench.experiment import FILE_SUFFIXES
+from raybench.regular import check_regular
 
 NESTING_KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts put the tensors of a checkpoint, in the order they are looked for."""
@@ -50,6 +51,15 @@ class WeightCard:
     """Name of the file in the same folder that holds all tensors but these; None: these are all."""
 
 
+_CARD_TYPES: dict[str, tuple[Any, str]] = {
+    "model": (str | None, "a text"),
+    "classes": (list | None, "a list of names"),
+    "image_size": (int | None, "a whole number"),
+    "pretrained_on": (str | None, "a text"),
+}
+"""What keys of a card hold, and how to say so."""
+
+
 def card_path(path: Path) -> Path:
     """Return where the card of a weight file lies."""
     return path.with_suffix(".json")
@@ -63,10 +73,11 @@ def read_card(path: Path) -> WeightCard:
     """
     where = card_path(path)
     try:
+        check_regular(where)
         entries = json.loads(where.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return WeightCard()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{where}: cannot be read as JSON: {error}") from error
     if not isinstance(entries, dict):
         raise WeightsError(f"{where}: is not a JSON object but a {type(entries).__name__}")
@@ -76,6 +87,9 @@ def read_card(path: Path) -> WeightCard:
     if backbone_file is not None and (backbone_file == "" or Path(str(backbone_file)).name != backbone_file):
         raise WeightsError(f"{where}: backbone_file {backbone_file!r} is not the name of a file beside it")
     classes = entries.get("classes")
+    for key, (kind, wanted) in _CARD_TYPES.items():
+        if not isinstance(entries.get(key), kind) or isinstance(entries.get(key), bool):
+            raise WeightsError(f"{where}: {key} is not {wanted}")
     return WeightCard(
         model=entries.get("model"),
         classes=None if classes is None else tuple(str(name) for name in classes),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from raybench.choices import Solo, Step
-from raybench.records import Allocation, Inference, Pace, Trial, Tuning
+from raybench.records import Allocation, Footprint, Inference, Pace, Trial, Tuning
 
 BENCH = f"{__name__}:Bench"
 
@@ -34,6 +34,8 @@ class Figures:
     """Models that wait for something that never comes."""
     dies_at: int = 0
     """So many processes together run out of memory."""
+    host_bytes: dict[str, int] = field(default_factory=dict)
+    """That a trial takes, by model; 1 where it is absent."""
     peak_bytes: int = 1
     """Of one process, on a machine with 100."""
     on_gpu: bool = False
@@ -66,6 +68,10 @@ class Bench:
         return Solo(
             paces=dict.fromkeys(phases, pace), inference=Inference(images_per_second=1000.0, latency_seconds=0.005)
         )
+
+    def footprints(self, tuning: Tuning, trials: Mapping[str, Trial]) -> dict[str, Footprint]:
+        self._note("footprints", tuning=asdict(tuning), trials=list(trials))
+        return dict.fromkeys(trials, Footprint(host_bytes=self._figures.host_bytes.get(self._model, 1)))
 
     def warm_up(self, tuning: Tuning, batch_size: int) -> None:
         if self._number == self._figures.dies_at:

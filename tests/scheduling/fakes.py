@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 
 from raybench.records import (
     Allocation,
@@ -22,6 +23,7 @@ from raybench.records import (
     Status,
     Trial,
     TrialResult,
+    Verdict,
 )
 from raybench.results import read_trial, write_trial
 from raybench.trials import first_row
@@ -40,11 +42,17 @@ class Script:
     wait_for_started: int = 0
     """Starts that must have been seen before the first epoch."""
     wait_for_file: str | None = None
-    """File in the run directory before which the trial does not get beyond its first epoch."""
+    """File in the run directory before which the trial, which makes `ID.waits`, does not get beyond its first epoch."""
     raises: bool = False
     """In the second epoch."""
     epoch_seconds: float = 0.0
     """What an epoch takes."""
+    fills_mb: int = 0
+    """Memory that it takes before its second epoch, and keeps for a while."""
+    needs_gpu: float = 0.0
+    """Part of a GPU's memory without which its second epoch ends with torch's error for the lack of it."""
+    epoch_sleep: float = 0.0
+    """What its second epoch takes longer."""
     kills: int = 0
     """Starts that end with the process killing itself before the second epoch."""
 
@@ -67,10 +75,12 @@ def starts(run_dir: Path) -> list[dict[str, Any]]:
     return sorted(seen, key=lambda entry: float(entry["begin"]))
 
 
-def run(trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: Callable[[EpochRecord], bool]) -> TrialResult:
+def run(
+    trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: Callable[[EpochRecord], Verdict]
+) -> TrialResult:
     """Go through the losses that the run directory gives the trial."""
     existing = read_trial(run_dir, trial.trial_id)
-    if existing is not None:
+    if existing is not None and existing.status is not Status.UNFINISHED:
         return existing
     text = (run_dir / "fakes.json").read_text(encoding="utf-8")
     script = Script(**json.loads(text)[trial.trial_id])
@@ -81,13 +91,18 @@ def run(trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: Callab
     status = Status.COMPLETED
     for index, loss in enumerate(script.losses):
         if index == 1:
-            _meet_fate(run_dir, trial, script)
+            _meet_fate(run_dir, trial, script, allocation)
         time.sleep(script.epoch_seconds)
         history.append(_record(trial, index + 1, loss))
-        if on_epoch(history[-1]):
+        verdict = on_epoch(history[-1])
+        if verdict is Verdict.STOP:
             status = Status.STOPPED
             break
+        if verdict is Verdict.PAUSE and index + 1 < len(script.losses):
+            status = Status.UNFINISHED
+            break
         if index == 0 and script.wait_for_file is not None:
+            (run_dir / f"{trial.trial_id}.waits").touch()
             _wait((run_dir / script.wait_for_file).exists)
     best = min(history, key=lambda record: record.val_loss)
     result = replace(
@@ -100,7 +115,8 @@ def run(trial: Trial, *, run_dir: Path, allocation: Allocation, on_epoch: Callab
         retries=allocation.retries,
     )
     write_trial(run_dir, result, history, None)
-    note.write_text(json.dumps({**json.loads(note.read_text(encoding="utf-8")), "begin": begin, "end": time.time()}))
+    seen = json.loads(note.read_text(encoding="utf-8"))
+    note.write_text(json.dumps({**seen, "begin": begin, "end": time.time(), "status": status}))
     return result
 
 
@@ -132,7 +148,14 @@ def _wait(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.01)
 
 
-def _meet_fate(run_dir: Path, trial: Trial, script: Script) -> None:
+def _meet_fate(run_dir: Path, trial: Trial, script: Script, allocation: Allocation) -> None:
+    time.sleep(script.epoch_sleep)
+    if script.fills_mb:
+        filled = b"x" * (script.fills_mb * 10**6)
+        time.sleep(0.2)
+        del filled
+    if (allocation.gpu_memory_share or 1.0) < script.needs_gpu:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is.")
     if script.raises:
         raise ValueError("the images of this trial are cursed")
     begun = len(list((run_dir / "seen").glob(f"{trial.trial_id}-*.json")))

@@ -1,6 +1,5 @@
 """Ray for the length of a run: where it listens, and what is left of it."""
 
-import ipaddress
 import os
 import socket
 import subprocess
@@ -13,21 +12,7 @@ import ray
 from raybench.errors import InputError
 from raybench.scheduling.cluster import check_session, ray_session, shared_ray
 from raybench.scheduling.resources import Node, nodes
-
-
-def listening_addresses(processes: list[psutil.Process]) -> set[str]:
-    return {
-        connection.laddr.ip
-        for process in processes
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
-
-
-def is_loopback(address: str) -> bool:
-    ip = ipaddress.ip_address(address)
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return (mapped or ip).is_loopback
+from tests.scheduling.listening import is_loopback, listening_addresses
 
 
 def test_local_ray_listens_on_loopback_only_and_is_gone_afterwards() -> None:

@@ -1,17 +1,21 @@
-"""Ctrl-C in the middle of a run, and the next run on the same directory."""
+"""Ctrl-C and SIGTERM in the middle of a run, and the next run on the same directory."""
 
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import psutil
 import pytest
 
-from raybench.results import finished_trial_ids
-from raybench.scheduling.driver import Interruption
+from raybench.events import Event
+from raybench.records import Status
+from raybench.results import finished_trial_ids, load_results
+from raybench.scheduling.driver import GRACE_SECONDS, Interruption
 from tests.scheduling.fakes import Script, starts, write_scripts
 
 pytestmark = pytest.mark.minutes
@@ -28,7 +32,7 @@ def test_the_first_signal_is_a_wish_and_the_second_acts_as_ever(number: signal.S
         with interruption.listening():
             assert not interruption.stop_all()
             signal.raise_signal(number)
-            assert interruption.stop_all()
+            assert interruption.stop_all(), "there is nobody yet who could pause"
             assert heard == []
             signal.raise_signal(number)
             assert heard == [number]
@@ -36,6 +40,24 @@ def test_the_first_signal_is_a_wish_and_the_second_acts_as_ever(number: signal.S
         assert heard == [number, number]
     finally:
         signal.signal(number, before)
+
+
+@pytest.mark.parametrize(("number", "ends"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
+def test_trials_may_finish_their_epochs_after_sigterm_for_so_long(number: signal.Signals, ends: bool) -> None:
+    now, paused, told = [0.0], [0.0], list[Event]()
+    interruption = Interruption(told.append, clock=lambda: now[0])
+    interruption.pause = lambda: paused.append(now[0])
+    interruption.at_once = True
+    with interruption.listening():
+        signal.raise_signal(number)
+        assert not interruption.stop_all()
+        now[0] = GRACE_SECONDS - 0.1
+        assert not interruption.stop_all()
+        assert len(paused) == 3, "told twice: who was to hear it may have been started anew"
+        assert len(told) == 1
+        now[0] = GRACE_SECONDS
+        with pytest.raises(KeyboardInterrupt) if ends else nullcontext():
+            assert not interruption.stop_all()
 
 
 def start_driver(run_dir: Path) -> subprocess.Popen[str]:
@@ -60,32 +82,61 @@ def read_until(driver: subprocess.Popen[str], wanted: set[str]) -> None:
         missing -= {text for text in missing if text in line}
 
 
-def test_interrupted_run_keeps_what_ended_and_the_next_run_ends_every_trial_once(tmp_path: Path) -> None:
-    scripts = {name: Script(losses=(1.0, 0.5), wait_for_file=None if name == "quick" else "go") for name in TRIALS}
-    write_scripts(tmp_path, scripts)
+def write_waiting_scripts(run_dir: Path) -> None:
+    names = {name: Script(losses=(1.0, 0.5, 0.4), wait_for_file=None if name == "quick" else "go") for name in TRIALS}
+    write_scripts(run_dir, names)
+
+
+def wait_until_held(run_dir: Path) -> None:
+    """Wait until two trials are within their second epoch."""
+    deadline = time.monotonic() + 60
+    while not all((run_dir / f"{name}.waits").exists() for name in ("held", "held-too")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_trials_finish_their_epoch_and_the_next_run_ends_every_trial_once(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    write_waiting_scripts(tmp_path)
     driver = start_driver(tmp_path)
-    read_until(
-        driver,
-        {
-            "TrialEnded(trial_id='quick'",
-            "EpochDone(record=EpochRecord(trial_id='held', phase=1, epoch=1,",
-            "EpochDone(record=EpochRecord(trial_id='held-too', phase=1, epoch=1,",
-        },
-    )
+    read_until(driver, {"TrialEnded(trial_id='quick'"})
+    wait_until_held(tmp_path)
     family = psutil.Process(driver.pid).children(recursive=True)
-    driver.send_signal(signal.SIGINT)
+    driver.send_signal(number)
+    read_until(driver, {"Trials finish their epochs"})
+    (tmp_path / "go").touch()
     output, _ = driver.communicate(timeout=120)
     assert driver.returncode == 130, output
     assert "interrupted=True" in output
     assert "Traceback" not in output
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
-    assert set(finished_trial_ids(tmp_path)) == {"quick"}
+    rows = load_results(tmp_path).set_index("trial_id")
+    assert dict(rows["status"]) == {"quick": "completed", "held": "unfinished", "held-too": "unfinished"}
+    assert rows.loc[["held", "held-too"], "epochs_run"].tolist() == [2, 2]
 
-    (tmp_path / "go").touch()
     again = start_driver(tmp_path)
     output, _ = again.communicate(timeout=120)
     assert again.returncode == 0, output
-    assert set(finished_trial_ids(tmp_path)) == set(TRIALS)
-    ended = Counter(entry["trial_id"] for entry in starts(tmp_path) if "end" in entry)
+    assert finished_trial_ids(tmp_path) == dict.fromkeys(TRIALS, Status.COMPLETED)
+    ended = Counter(entry["trial_id"] for entry in starts(tmp_path) if entry.get("status") == Status.COMPLETED)
     assert ended == dict.fromkeys(TRIALS, 1)
+
+
+def test_a_second_ctrl_c_ends_the_run_now(tmp_path: Path) -> None:
+    write_waiting_scripts(tmp_path)
+    driver = start_driver(tmp_path)
+    read_until(driver, {"TrialEnded(trial_id='quick'"})
+    wait_until_held(tmp_path)
+    family = psutil.Process(driver.pid).children(recursive=True)
+    driver.send_signal(signal.SIGINT)
+    read_until(driver, {"Trials finish their epochs"})
+    driver.send_signal(signal.SIGINT)
+    output, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 130, output
+    assert "Traceback" not in output
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+    assert finished_trial_ids(tmp_path) == {"quick": Status.COMPLETED}

@@ -27,7 +27,7 @@ def queue_of(
 
 
 def tune_trial(status: str = TuneTrial.PENDING) -> TuneTrial:
-    trial = TuneTrial("run_trial", stub=True)
+    trial = TuneTrial("run_trial", config={"trial": "any"}, stub=True)
     trial.status = status
     return trial
 

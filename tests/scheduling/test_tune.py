@@ -10,7 +10,7 @@ import ray
 from raybench.choices import Choices
 from raybench.errors import ExperimentError
 from raybench.events import EpochDone, Event, Notice, TrialEnded, TrialStarted
-from raybench.records import AshaSettings, ResourceRequest, Status, Trial
+from raybench.records import AshaSettings, ResourceRequest, Status, Trial, Verdict
 from raybench.results import load_results, read_trial
 from raybench.scheduling.asha import Decision
 from raybench.scheduling.cluster import ray_session
@@ -268,10 +268,14 @@ def test_a_desk_that_ray_had_to_start_again_knows_every_recorded_stop(tmp_path: 
     log = DecisionLog(tmp_path / LOG_NAME)
     with open_desk(log.path) as name:
         desk = find_desk(name)
-        assert ray.get([desk.ask.remote("b", 10)]) == [False]
+        assert ray.get([desk.ask.remote("b", 10)]) == [Verdict.GO_ON]
         log.append(Decision(trial_id="b", group="g", epoch=10, rung=10, value=0.7, stop=True))
         ray.kill(desk, no_restart=False)
-        assert ray.get([desk.ask.remote("b", epoch) for epoch in (9, 10, 11)]) == [False, True, True]
+        assert ray.get([desk.ask.remote("b", epoch) for epoch in (9, 10, 11)]) == [
+            Verdict.GO_ON,
+            Verdict.STOP,
+            Verdict.STOP,
+        ]
     with pytest.raises(ValueError, match="Failed to look up actor"):
         find_desk(name)
 

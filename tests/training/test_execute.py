@@ -1,11 +1,12 @@
 """One trial from its record to its rows on disk."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from raybench.records import Allocation, EpochRecord, Status
+from raybench.records import Allocation, EpochRecord, Status, Verdict
 from raybench.results import load_history, load_predictions, load_results, write_trial
 from raybench.training.checkpoint import state_path, weights_path
 from raybench.training.execute import run
@@ -20,8 +21,8 @@ def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("RAYBENCH_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-def go_on(_: EpochRecord) -> bool:
-    return False
+def go_on(_: EpochRecord) -> Verdict:
+    return Verdict.GO_ON
 
 
 class Listener:
@@ -31,11 +32,11 @@ class Listener:
         self.seen: list[EpochRecord] = []
         self._dies_at = dies_at
 
-    def __call__(self, record: EpochRecord) -> bool:
+    def __call__(self, record: EpochRecord) -> Verdict:
         self.seen.append(record)
         if record.epoch == self._dies_at:
             raise SystemExit
-        return False
+        return Verdict.GO_ON
 
 
 def test_a_trial_leaves_its_row_history_predictions_and_weights(tmp_path: Path) -> None:
@@ -62,21 +63,52 @@ def test_a_trial_leaves_its_row_history_predictions_and_weights(tmp_path: Path) 
 def test_a_trial_whose_row_is_there_is_not_trained_again(tmp_path: Path) -> None:
     first = run(TRIAL, run_dir=tmp_path, allocation=ALLOCATION, on_epoch=go_on)
 
-    def never(record: EpochRecord) -> bool:
+    def never(record: EpochRecord) -> Verdict:
         raise AssertionError(record)
 
     assert run(TRIAL, run_dir=tmp_path, allocation=ALLOCATION, on_epoch=never) == first
 
 
 def test_a_stopped_trial_is_scored_with_its_best_epoch_so_far(tmp_path: Path) -> None:
-    result = run(TRIAL, run_dir=tmp_path, allocation=ALLOCATION, on_epoch=lambda record: record.epoch == 2)
+    result = run(TRIAL, run_dir=tmp_path, allocation=ALLOCATION, on_epoch=after_two(Verdict.STOP))
     assert result.status is Status.STOPPED
     assert result.epochs_run == 2
     assert result.test_accuracy is not None
 
 
+def after_two(verdict: Verdict) -> Callable[[EpochRecord], Verdict]:
+    return lambda record: verdict if record.epoch == 2 else Verdict.GO_ON
+
+
+def test_a_paused_trial_says_how_far_it_came_and_goes_on_to_the_numbers_of_one_that_was_not(tmp_path: Path) -> None:
+    undisturbed = run(TRIAL, run_dir=tmp_path / "a", allocation=ALLOCATION, on_epoch=go_on)
+    paused = run(TRIAL, run_dir=tmp_path / "b", allocation=ALLOCATION, on_epoch=after_two(Verdict.PAUSE))
+    assert (paused.status, paused.epochs_run) == (Status.UNFINISHED, 2)
+    assert paused.val_loss == load_history(tmp_path / "b")["val_loss"].min()
+    assert paused.test_accuracy is None, "the test split is looked at once, at the end"
+    assert load_predictions(tmp_path / "b").empty
+
+    later = Listener()
+    resumed = run(TRIAL, run_dir=tmp_path / "b", allocation=ALLOCATION, on_epoch=later)
+
+    assert resumed.status is Status.COMPLETED
+    assert later.seen[:2] == [each for each in later.seen if each.epoch <= 2]
+    same = ("val_loss", "test_loss", "test_accuracy", "best_epoch", "epochs_run", "test_per_class_recall")
+    assert [getattr(resumed, name) for name in same] == [getattr(undisturbed, name) for name in same]
+    assert not state_path(tmp_path / "b", TRIAL.trial_id).exists()
+
+
+def test_a_trial_that_is_to_pause_after_its_last_epoch_ends_instead(tmp_path: Path) -> None:
+    def pause(record: EpochRecord) -> Verdict:
+        return Verdict.PAUSE if record.epoch == 3 else Verdict.GO_ON
+
+    result = run(TRIAL, run_dir=tmp_path, allocation=ALLOCATION, on_epoch=pause)
+    assert result.status is Status.COMPLETED
+    assert result.test_accuracy is not None
+
+
 def test_an_error_leaves_no_row(tmp_path: Path) -> None:
-    def fail(_: EpochRecord) -> bool:
+    def fail(_: EpochRecord) -> Verdict:
         raise RuntimeError("lost")
 
     with pytest.raises(RuntimeError, match="lost"):

@@ -19,6 +19,7 @@ from raybench.records import (
     Status,
     Trial,
     TrialResult,
+    Verdict,
 )
 from raybench.results import load_predictions, load_results, write_trial
 from raybench.training.checkpoint import weights_path
@@ -103,7 +104,7 @@ class Trained:
             self.trial,
             run_dir=self.run_dir,
             allocation=Allocation(cpu_share=1.0, gpu_fraction=0.0, threads=1),
-            on_epoch=lambda _: False,
+            on_epoch=lambda _: Verdict.GO_ON,
         )
 
 

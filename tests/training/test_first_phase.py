@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from raybench.records import Allocation, EpochRecord, Status, Strategy, Trial, TrialResult
+from raybench.records import Allocation, EpochRecord, Status, Strategy, Trial, TrialResult, Verdict
 from raybench.results import load_history, load_predictions, read_trial
 from raybench.training.checkpoint import weights_path
 from raybench.training.execute import run
@@ -62,18 +62,18 @@ def trial(trial_id: str, *phases: Any, augmentation: str, seed: int, shared: boo
 
 
 def trained(what: Trial, run_dir: Path, **changes: Any) -> TrialResult:  # noqa: ANN401 - arguments of `run`
-    return run(what, **{"run_dir": run_dir, "allocation": ALLOCATION, "on_epoch": lambda _: False, **changes})
+    return run(what, **{"run_dir": run_dir, "allocation": ALLOCATION, "on_epoch": lambda _: Verdict.GO_ON, **changes})
 
 
 def stopping_at(epoch: int) -> Any:  # noqa: ANN401 - an OnEpoch
-    return lambda record: record.epoch == epoch
+    return lambda record: Verdict.STOP if record.epoch == epoch else Verdict.GO_ON
 
 
 def dying_at(epoch: int) -> Any:  # noqa: ANN401 - an OnEpoch
-    def on_epoch(record: EpochRecord) -> bool:
+    def on_epoch(record: EpochRecord) -> Verdict:
         if record.epoch == epoch:
             raise SystemExit
-        return False
+        return Verdict.GO_ON
 
     return on_epoch
 
@@ -130,9 +130,9 @@ def test_the_epochs_taken_over_are_told_and_cost_what_they_took(tmp_path: Path) 
     told: list[EpochRecord] = []
     trained(probe(), tmp_path)
 
-    def listen(record: EpochRecord) -> bool:
+    def listen(record: EpochRecord) -> Verdict:
         told.append(record)
-        return False
+        return Verdict.GO_ON
 
     result = trained(probe_and_all(), tmp_path, on_epoch=listen)
 

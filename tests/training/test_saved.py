@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from raybench.errors import WeightsError
-from raybench.records import Allocation, Trial
+from raybench.records import Allocation, Trial, Verdict
 from raybench.results import load_predictions, load_results
 from raybench.training.backbone import backbone_tensors
 from raybench.training.batches import Preparation, forward_all
@@ -41,7 +41,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of two probes of one backbone, one of another, and a fine-tuning."""
     folder = tmp_path_factory.mktemp("run")
     for trial in (probe("first"), probe("second", train_size=90), probe("other", seed=1), make_trial("whole", PHASE)):
-        run(trial, run_dir=folder, allocation=ALLOCATION, on_epoch=lambda _: False)
+        run(trial, run_dir=folder, allocation=ALLOCATION, on_epoch=lambda _: Verdict.GO_ON)
     return folder
 
 

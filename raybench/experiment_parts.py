@@ -1,0 +1,100 @@
+"""The parts of an experiment file that say how trials are run: scheduler, resources, budget; and what all parts share.
+
+Nothing here decides what a trial computes. See `raybench.experiment`.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from raybench import accepted
+from raybench.yaml_input import shown
+
+MOST = 2**31 - 1
+"""Largest number of epochs, images and the like; more of anything is a slip."""
+Count = Annotated[int, Field(strict=True, ge=1, le=MOST)]
+NonNegativeCount = Annotated[int, Field(strict=True, ge=0, le=MOST)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+GroupColumn = Literal["dataset", "train_size", "seed", "model", "weights", "strategy"]
+MINIMUM_REDUCTION = 2
+
+
+class Part(BaseModel):
+    """Base of all parts of an experiment: unknown keys are errors, nothing changes once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def unique(values: Sequence[Any], what: str) -> None:
+    """Raise ValueError where a value is there twice."""
+    seen: set[Any] = set()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"{shown(repr(value))} is there twice; each {what} stands once")
+        seen.add(value)
+
+
+class AshaConfig(Part):
+    """Asynchronous successive halving within groups of trials."""
+
+    metric: Literal["val_loss"] = "val_loss"
+    grace_period: Count = 10
+    """Epochs of a strategy's last phase before the first decision."""
+    reduction_factor: Annotated[int, Field(strict=True, ge=MINIMUM_REDUCTION, le=MOST)] = 3
+    """One trial in this many goes on at each rung."""
+    group_by: list[GroupColumn] = Field(default=["dataset", "train_size", "seed"], min_length=1)
+    """Trials that share these columns may stop one another."""
+
+    @field_validator("group_by")
+    @classmethod
+    def _columns_stand_once(cls, columns: list[GroupColumn]) -> list[GroupColumn]:
+        unique(columns, "column")
+        return columns
+
+
+class SchedulerConfig(Part):
+    """Which trials are stopped early because of others."""
+
+    asha: AshaConfig = AshaConfig()
+
+
+class ResourcesConfig(Part):
+    """What each trial asks for."""
+
+    gpu: Annotated[float | Literal["auto"], BeforeValidator(accepted.gpu)] = "auto"
+    """GPUs of a trial: auto, a fraction of one such as 0.25, or a whole number."""
+    cpu: Annotated[float | Literal["auto"], BeforeValidator(accepted.cpu)] = "auto"
+    """CPU cores of a trial: auto, or a number."""
+    memory_gb: Annotated[float | Literal["auto"], BeforeValidator(accepted.memory_gb)] = "auto"
+    """Most of a machine's memory that its trials may take together: auto (80 % of it), or a number of GB."""
+    measure: bool = True
+    """Measure before the first trial what auto means, and how each model's steps are computed soonest; false: auto
+    is a whole GPU, or one core, and steps are computed as is usual."""
+
+
+class BudgetConfig(Part):
+    """What the run may spend, over all its sessions; at least one of the two."""
+
+    usd: PositiveFloat | None = None
+    """What its machines may cost; needs their price."""
+    hours: PositiveFloat | None = None
+    """How long it may last."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.usd is None and self.hours is None:
+            raise ValueError("limits nothing; give usd, hours or both, such as {usd: 20, hours: 4}")
+        return self
+
+
+def named_scheduler(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
+    """Return the keys of a scheduler that is given by its name."""
+    if value in (None, "none"):
+        return None
+    if value == "asha":
+        return {"asha": {}}
+    if not isinstance(value, dict | SchedulerConfig):
+        raise ValueError(f"{shown(repr(value))} is not accepted; give none, or asha with its keys below it")  # noqa: TRY004 - pydantic's
+    return value

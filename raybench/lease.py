@@ -1,0 +1,107 @@
+"""One writer a run directory: whoever runs it holds its lease, and a second one is told who that is.
+
+In: a run directory. Out: its lease, or a `RunError` that names the holder.
+
+The lease is a lock of the kernel on `RUN/.lease`, so a holder that dies, however it dies, leaves it free; `RUN/.holder`
+says who holds it, for messages alone. Where a file system has no locks, a file is the lock: that of a dead process of
+the same machine is taken over, that of another machine has to be deleted by hand.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import platform
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
+
+from raybench.atomic import replacing
+from raybench.errors import RunError
+
+LEASE: Final = ".lease"
+SOFT_LEASE: Final = ".lease-file"
+"""Where the file system has no locks."""
+HOLDER: Final = ".holder"
+_NO_LOCKS: Final = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holder:
+    """Who runs a run directory."""
+
+    host: str
+    pid: int
+    since: str
+    """ISO 8601, UTC."""
+
+
+_HOLDER: Final = TypeAdapter(Holder)
+
+
+class Lease(AbstractContextManager["Lease"]):
+    """The lease of a run directory, which need not be there yet; free again after the `with` block."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._lock: BaseFileLock | None = None
+
+    def __enter__(self) -> Self:
+        """Take the lease where the directory is there; otherwise it is for `take` to do."""
+        if self._run_dir.is_dir():
+            self.take()
+        return self
+
+    def take(self) -> None:
+        """Take the lease, making the directory; nothing happens where it is taken already.
+
+        Raises:
+            RunError: somebody else holds it, or the directory cannot be written to.
+
+        """
+        if self._lock is not None:
+            return
+        try:
+            self._run_dir.mkdir(parents=True, exist_ok=True)
+            try:
+                lock: BaseFileLock = FileLock(self._run_dir / LEASE)
+                lock.acquire(blocking=False)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                lock = SoftFileLock(self._run_dir / SOFT_LEASE)
+                lock.acquire(blocking=False)
+        except Timeout:
+            raise RunError(
+                f"{self._run_dir}: is being run by {_who(self._run_dir)}; wait until that ends, or end it"
+            ) from None
+        except OSError as error:
+            raise RunError(f"{self._run_dir}: cannot be written to: {error}; give another --run-dir") from None
+        self._lock = lock
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        with contextlib.suppress(OSError), replacing(self._run_dir / HOLDER) as temporary:
+            temporary.write_text(json.dumps(asdict(Holder(host=platform.node(), pid=os.getpid(), since=since))))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let others take it."""
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                (self._run_dir / HOLDER).unlink(missing_ok=True)
+            self._lock.release()
+            self._lock = None
+
+
+def _who(run_dir: Path) -> str:
+    try:
+        found = _HOLDER.validate_json((run_dir / HOLDER).read_bytes())
+    except (OSError, ValidationError):
+        return "somebody else"
+    return f"process {found.pid} on {found.host} since {found.since}"
