@@ -22,7 +22,7 @@ test: $(INSTALLED) ## Set up, run the tests; ARGS='-k cost -x' is handed to pyte
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # What `make test` looks at with some tens of examples, with thousands of them.
-fuzz: $(INSTALLED) ## Set up, read thousands of damaged experiments, images, tables and run directories (a quarter of an hour)
+fuzz: $(INSTALLED) ## Set up, read thousands of damaged experiments, images, tables and run directories (some minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz -n 2 --hypothesis-profile fuzz --timeout 3600 $(ARGS)
 
 # Debian's Chromium, which Playwright drives; where it cannot be had, the tests are left out, with the reason.

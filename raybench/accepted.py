@@ -78,7 +78,8 @@ def price_per_hour_usd(value: Any) -> Any:
     is_price = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
     example = f"{value:g}" if is_price else "0.4"
     raise ValueError(
-        f"{shown(repr(value))} is not accepted; give prices by instance type, such as price_per_hour_usd: {{local: {example}}}"
+        f"{shown(repr(value))} is not accepted; give prices by instance type, such as "
+        f"price_per_hour_usd: {{local: {example}}}"
     )
 
 

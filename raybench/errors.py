@@ -9,6 +9,7 @@
     │   ├── WeightsError          weights: missing, offline, mismatched
     │   ├── ModelError            a model: unknown, without a head, too small an image
     │   └── RunError              a run directory: unreadable, of another experiment, unknown trial
+    ├── StorageError              a file cannot be written: disk full, read-only, gone (exit status 2)
     └── InterruptedRunError       Ctrl-C: what was finished is kept (exit status 130)
 """
 
@@ -39,6 +40,17 @@ class ModelError(InputError):
 
 class RunError(InputError):
     """A run directory cannot be read, belongs to another experiment or lacks the trial asked for."""
+
+
+class StorageError(RaybenchError, OSError):
+    """A file cannot be written: the disk is full or read-only, or its folder is gone."""
+
+    def __init__(self, message: str) -> None:
+        OSError.__init__(self, message)
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return str(self.args[0])
 
 
 class InterruptedRunError(RaybenchError):

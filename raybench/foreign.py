@@ -170,7 +170,7 @@ def _agreed(sizes: Sequence[Mapping[str, int]]) -> dict[str, int]:
 
 def _load_directory(path: Path, columns: Columns | None) -> Source:
     name = path.resolve().name
-    if is_tune_results(path):
+    if is_tune_results(path) and not (path / MANIFEST).exists():
         found = read_tune_results(path, columns)
         return Source(
             kind=Kind.TUNE,

@@ -93,8 +93,9 @@ class Lease(AbstractContextManager["Lease"]):
     ) -> None:
         """Let others take it."""
         if self._lock is not None:
-            with contextlib.suppress(OSError):
-                (self._run_dir / HOLDER).unlink(missing_ok=True)
+            for name in (HOLDER, LEASE):  # gone while it is held: whoever waits looks whether it still is
+                with contextlib.suppress(OSError):
+                    (self._run_dir / name).unlink(missing_ok=True)
             self._lock.release()
             self._lock = None
 

@@ -33,6 +33,7 @@ from raybench.yaml_input import describe, read_yaml, shown
 
 MANIFEST = "manifest.json"
 EXPERIMENT = "experiment.yaml"
+MEND = "delete it and run the experiment's file on this directory again: what was finished is kept"
 PACKAGES = ("raybench", "torch", "torchvision", "ray", "numpy", "pandas", "pyarrow", "scikit-learn", "pillow")
 
 _FACTS = TypeAdapter(Facts)
@@ -135,11 +136,11 @@ def read_manifest(run_dir: Path) -> Manifest:
     except ExperimentError as error:
         raise RunError(str(error)) from None
     except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+        raise RunError(f"{path}: cannot be read: {error.strerror}; {MEND}") from None
     except ValidationError as error:
-        raise RunError(f"{path}: cannot be read: {describe(error.errors(include_url=False)[0], [])}") from None
+        raise RunError(f"{path}: cannot be read: {describe(error.errors(include_url=False)[0], [])}; {MEND}") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunError(f"{path}: cannot be read: {type(error).__name__}: {shown(str(error))}") from None
+        raise RunError(f"{path}: cannot be read: {type(error).__name__}: {shown(str(error))}; {MEND}") from None
 
 
 def chosen_before(run_dir: Path) -> Choices:
@@ -164,14 +165,28 @@ def check_belongs(run_dir: Path, experiment: Experiment) -> None:
         return
     if not run_dir.is_dir():
         raise RunError(f"{run_dir}: is a file; give a folder as --run-dir")
-    if (run_dir / MANIFEST).exists():
-        name = read_manifest(run_dir).experiment.name
-        if name != experiment.name:
-            raise RunError(
-                f"{run_dir}: holds a run of experiment {name!r}, not of {experiment.name!r}; give another --run-dir"
-            )
-    elif any(path.name != QUOTE for path in run_dir.iterdir()):
+    name = _name_of(run_dir)
+    if name is None and any(path.name != QUOTE and not path.name.startswith(".") for path in run_dir.iterdir()):
         raise RunError(f"{run_dir}: holds files but no {MANIFEST}, so it is no run directory; give another --run-dir")
+    if name not in {None, experiment.name}:
+        raise RunError(
+            f"{run_dir}: holds a run of experiment {name!r}, not of {experiment.name!r}; give another --run-dir"
+        )
+
+
+def _name_of(run_dir: Path) -> str | None:
+    """Return the name of the experiment that a directory holds a run of; one of its two files may have been lost."""
+    manifest, written = run_dir / MANIFEST, run_dir / EXPERIMENT
+    if manifest.exists() and written.exists():
+        return read_manifest(run_dir).experiment.name
+    if written.exists():
+        return parse_experiment(read_yaml(written), str(written)).name
+    if manifest.exists():
+        try:
+            return str(json.loads(manifest.read_text(encoding="utf-8"))["name"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise RunError(f"{manifest}: cannot be read; {MEND}") from None
+    return None
 
 
 def _plain(experiment: Experiment) -> dict[str, Any]:

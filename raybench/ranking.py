@@ -113,14 +113,14 @@ def rank(
     """Rank configurations within each dataset and train_size.
 
     Seeds that have not ended yet are left aside where another seed of the configuration has completed: the ranking
-    is provisional then. Configurations with a stopped or failed seed, or of which no seed has completed, come after
-    all others; such seeds are counted in `stopped`, and take no part in tie groups, frontier and pick. Where a dataset and size has no test
-    accuracy at all, val accuracy stands in for it everywhere. The *tie group* of a configuration is 1 where
-    it cannot be told apart from the best, 2 where it cannot be told apart from the best of the rest, and so
-    on (95 % for each group). `p_best` is the probability that a configuration has the highest expected
-    accuracy of the complete ones (`raybench.best`), NaN where none that is calibrated can be given. The *pick*
-    is the cheapest of those whose val accuracy lies within one standard error of the best: Breiman et al. (1984),
-    Classification and Regression Trees, section 3.4.3.
+    is provisional then. Configurations with a stopped or failed seed, or of which no seed has completed, come
+    after all others; such seeds are counted in `stopped`, and take no part in tie groups, frontier and pick. Where
+    a dataset and size has no test accuracy at all, val accuracy stands in for it everywhere. The *tie group* of a
+    configuration is 1 where it cannot be told apart from the best, 2 where it cannot be told apart from the best
+    of the rest, and so on (95 % for each group). `p_best` is the probability that a configuration has the highest
+    expected accuracy of the complete ones (`raybench.best`), NaN where none that is calibrated can be given. The
+    *pick* is the cheapest of those whose val accuracy lies within one standard error of the best: Breiman et al.
+    (1984), Classification and Regression Trees, section 3.4.3.
 
     The *cost* of a configuration is that of training it, as a mean over seeds, and of choosing its learning
     rate (`search_cost_usd`, `search_seconds`), where that was searched for. `standalone_cost_usd` holds both;

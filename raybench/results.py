@@ -76,6 +76,9 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 """By the folder of a run directory that holds the files."""
 
+ESSENTIAL = frozenset({"status", "epoch", "image", "label", "predicted"})
+"""Columns that every raybench has written in every row: a file without them is of another folder."""
+
 RESULTS_ORDER = ["dataset", "train_size", "model", "weights", "strategy", "seed"]
 """What the rows of `load_results` are sorted by."""
 
@@ -330,12 +333,19 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
             _check_owner(file, path.stem)
             table = file.read(schema.names, use_threads=False)
             table.validate(full=True)
+        _check_filled(table, ESSENTIAL.intersection(schema.names))
         return table if table.schema.equals(schema) else _completed(table, schema)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunError(
             f"{path}: cannot be read as Parquet ({reason}); delete it to have the trial trained again"
         ) from error
+
+
+def _check_filled(table: pa.Table, names: Collection[str]) -> None:
+    for name in names:
+        if name not in table.column_names or table[name].null_count:
+            raise ValueError(f"{name!r} is missing")
 
 
 def _check_owner(file: pq.ParquetFile, trial_id: str) -> None:

@@ -7,7 +7,7 @@ is on disk before the next one starts.
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from raybench.atomic import remove_left
 from raybench.choices import Choices
 from raybench.errors import InterruptedRunError, RunError
 from raybench.events import Notice, TrialEnded
@@ -269,6 +270,7 @@ def _search_and_train(
     if not unfinished:
         start(chosen_before(directory), found.rates)
         return run
+    _tidy(directory, done)
     earlier = [ending for ending in endings if ending.trial_id in done]
     with Progress(trials, console, earlier=earlier, quiet=quiet) as progress:
         outcome = run_trials(
@@ -316,6 +318,13 @@ def _endings(run_dir: Path, trials: Sequence[Trial], statuses: Mapping[str, Stat
         )
         for trial_id in ended
     ]
+
+
+def _tidy(run_dir: Path, done: Collection[str]) -> None:
+    """Remove what processes left that died while they wrote, and the checkpoints of trials that have a row."""
+    remove_left(run_dir)
+    for trial_id in done:
+        (run_dir / "checkpoints" / f"{trial_id}.pt").unlink(missing_ok=True)
 
 
 def _mention_others(run_dir: Path, trials: Sequence[Trial], statuses: Mapping[str, Status], console: Console) -> None:

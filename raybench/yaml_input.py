@@ -47,7 +47,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not accepted", event.start_mark)
+            where: Any = event.start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not accepted", where)
         if self.depth == DEEPEST:
             raise yaml.composer.ComposerError(None, None, f"nested more than {DEEPEST} deep", event.start_mark)
         self.depth += 1

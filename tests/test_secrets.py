@@ -38,7 +38,9 @@ class Own(nn.Module):
     def forward(self, images):
         return self.head(self.body(images).flatten(1))
 """
-FAULTY = NETWORK + """
+FAULTY = (
+    NETWORK
+    + """
 
 class Faulty(Own):
     def forward(self, images):
@@ -46,6 +48,7 @@ class Faulty(Own):
             raise RuntimeError("the fault of a test")
         return super().forward(images)
 """
+)
 
 
 def environment_of(folder: Path) -> dict[str, str]:
@@ -73,15 +76,14 @@ def test_nothing_of_the_environment_is_kept_or_printed(tmp_path: Path) -> None:
     models = "models=['network_of_a_test:Own', 'network_of_a_test:Faulty']"
     said = [
         say("run", "secret.yaml", "--num-cpus", "1", "--set", models, folder=tmp_path),
-        say("show", "runs/secret", folder=tmp_path),
-        say("rank", "runs/secret", folder=tmp_path),
+        say("plan", "secret.yaml", "--num-cpus", "1", "--measure", "--run-dir", "quoted", folder=tmp_path),
         say("report", "runs/secret", "--output", "report.html", folder=tmp_path),
         say("doctor", folder=tmp_path),
     ]
-    assert "the fault of a test" in said[1] + said[0]
+    assert "the fault of a test" in said[0]
     assert (tmp_path / "report.html").stat().st_size > 0
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {"manifest.json", "ledger.jsonl", "report.html"} <= {path.name for path in files}
+    assert {"manifest.json", "ledger.jsonl", "quote.json", "report.html"} <= {path.name for path in files}
     assert [path for path in files if MARK.encode() in path.read_bytes()] == []
     assert not any(MARK in text for text in said)
 

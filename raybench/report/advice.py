@@ -109,8 +109,8 @@ def provisional_note(results: pd.DataFrame) -> str | None:
     if not waiting:
         return None
     return (
-        f"Provisional: {waiting} of {len(results)} trials have not ended; configurations are compared by the seeds that "
-        "have."
+        f"Provisional: {waiting} of {len(results)} trials have not ended; configurations are compared by the seeds "
+        "that have."
     )
 
 

@@ -153,8 +153,8 @@ def _legend(group: pd.DataFrame) -> Iterator[str]:
         )
     if (group["stopped"] > 0).any():
         yield (
-            "Configurations with a seed that was stopped or failed, or without any that ended, come last: their accuracy "
-            "is that of the other seeds, or a lower bound."
+            "Configurations with a seed that was stopped or failed, or without any that ended, come last: their "
+            "accuracy is that of the other seeds, or a lower bound."
         )
     if ((group["seeds"] == 1) & group["test_accuracy_low"].notna()).any():
         yield "Of one seed, the interval covers the test images alone."

@@ -31,6 +31,7 @@ JOIN_SECONDS = 40
 """How long Ray may take to join from there: one that does not answer as Ray would keep it busy for minutes."""
 TRY_TO_JOIN = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
 
+SILENT = logging.CRITICAL + 1
 LEFT_BY_RAY = {"PYTHONBREAKPOINT", "RAY_AUTH_MODE"}
 """Environment variables that ray.init sets and leaves behind."""
 MEMORY_ENVIRONMENT = {
@@ -178,7 +179,8 @@ def _reach(address: str) -> None:
 
 
 def _init(**options: Any) -> None:  # noqa: ANN401 - ray.init's own
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    # Ray sets the level of its loggers, whatever it was before. What goes wrong is told in raybench's own words.
+    ray.init(log_to_driver=False, logging_level=SILENT, **options)
 
 
 @contextmanager
@@ -198,14 +200,33 @@ def environment(variables: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def quiet_ray() -> Iterator[None]:
-    """Keep Ray's own log lines off the screen: raybench tells what happened in its own words."""
+    """Keep Ray's own words off the screen, its log and what it prints of lost workers: raybench tells it in its own."""
     logger = logging.getLogger("ray")
     level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    printing = ray._private.worker.print_to_stdstream  # noqa: SLF001 - no option of Ray's keeps it from standard output
+    logger.setLevel(SILENT)
+    ray._private.worker.print_to_stdstream = _say_nothing  # noqa: SLF001
     try:
         yield
     finally:
         logger.setLevel(level)
+        ray._private.worker.print_to_stdstream = printing  # noqa: SLF001
+
+
+def _say_nothing(*_: object, **__: object) -> None:
+    """Stand in for what prints."""
+
+
+def lost_process() -> str | None:
+    """Return the name of a process of the Ray that was started here, and that has ended; None where all are there.
+
+    Ray itself would wait for it for minutes, or for ever.
+    """
+    started_here = ray._private.worker._global_node  # noqa: SLF001 - Ray has no public way
+    if started_here is None:
+        return None
+    dead = [str(name) for name, _ in started_here.dead_processes()]
+    return dead[0] if dead else None
 
 
 def import_path() -> tuple[str, ...]:

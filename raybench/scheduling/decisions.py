@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raybench.errors import RunError
 from raybench.records import Verdict
 from raybench.scheduling.asha import Decision
+from raybench.scheduling.cluster import lost_process
 
 LOG_NAME = "decisions.jsonl"
 NAMESPACE = "raybench"
@@ -200,7 +201,8 @@ def open_desk(log: Path | None) -> Iterator[str]:
     try:
         yield name
     finally:
-        ray.kill(desk)
+        if lost_process() is None:  # else nobody is there any more who could end it
+            ray.kill(desk)
 
 
 def find_desk(name: str) -> ActorHandle[Any]:

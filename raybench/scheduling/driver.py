@@ -20,13 +20,14 @@ from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
 
+from raybench.errors import RaybenchError, StorageError
 from raybench.events import EpochDone, Event, Notice, TrialEnded, TrialStarted
 from raybench.records import Status, Trial, TrialResult
 from raybench.results import read_trial, write_trial
 from raybench.scheduling.asha import EpochReport, GroupedAsha
 from raybench.scheduling.decisions import DecisionLog, find_desk
 from raybench.scheduling.queue import InOrder
-from raybench.scheduling.trainable import ENDED, EPOCH, EpochNews, ended_event, failed_result
+from raybench.scheduling.trainable import ENDED, EPOCH, STORAGE, EpochNews, ended_event, failed_result
 
 GRACE_SECONDS = 20
 """Between SIGTERM and the end, for trials to reach the end of an epoch: Kubernetes kills after 30 s, AWS takes a spot
@@ -35,6 +36,18 @@ PAUSE_SECONDS = 1.0
 """How often trials are told again that they are to pause: whom they ask may have been started anew."""
 TELL_SECONDS = 30
 """How long the desk may take to hear of a stop; it answers in milliseconds unless it has just been started again."""
+
+
+class Storage:
+    """Whether the run directory can still be written to."""
+
+    def __init__(self) -> None:
+        self.problem: str | None = None
+        """What was wrong first."""
+
+    def failed(self, text: str) -> None:
+        """Note that it cannot: nothing starts or goes on any more."""
+        self.problem = self.problem or text
 
 
 class Problems:
@@ -69,9 +82,11 @@ class RecordingScheduler(InOrder):
         groups: Mapping[str, str],
         problems: Problems,
         on_lost: Callable[[TuneTrial], None],
+        storage: Storage,
         weigh: Callable[[str], int],
     ) -> None:
         super().__init__(on_lost=on_lost, weigh=weigh)
+        self._storage = storage
         self._asha = asha
         self._log = log
         self._desk = desk
@@ -102,7 +117,11 @@ class RecordingScheduler(InOrder):
         )
         if decision is None:
             return
-        self._log.append(decision)
+        try:
+            self._log.append(decision)
+        except OSError as error:
+            self._storage.failed(f"{self._log.path}: cannot be written: {error.strerror or error}")
+            return
         self._asha.record(decision)
         if decision.stop:
             ray.get(find_desk(self._desk).tell.remote(decision.trial_id, decision.epoch), timeout=TELL_SECONDS)
@@ -112,8 +131,15 @@ class Announcer(Callback):
     """Turns what Ray Tune says into events, and knows which trials have a row."""
 
     def __init__(
-        self, *, trials: Mapping[str, Trial], run_dir: Path, on_event: Callable[[Event], None], problems: Problems
+        self,
+        *,
+        trials: Mapping[str, Trial],
+        run_dir: Path,
+        on_event: Callable[[Event], None],
+        problems: Problems,
+        storage: Storage | None = None,
     ) -> None:
+        self._storage = storage or Storage()
         self.statuses: dict[str, Status] = {}
         """Of the trials that ended, by id."""
         self._trials = trials
@@ -136,7 +162,9 @@ class Announcer(Callback):
         """Tell of an epoch, or that the trial's row is there."""
         del iteration, trials, trial, info
         with self._problems.caught("a report could not be read"):
-            if ENDED in result:
+            if STORAGE in result:
+                self._storage.failed(result[STORAGE])
+            elif ENDED in result:
                 self._end(result[ENDED])
             elif EPOCH in result:
                 self.tell(EpochDone(record=result[EPOCH].record))
@@ -162,7 +190,11 @@ class Announcer(Callback):
             row = self._row(trial_id)
             if row is None:
                 row = failed_result(self._trials[trial_id], f"{kind}: {reason}", None, retries=retries)
-                write_trial(self._run_dir, row, [], None)
+                try:
+                    write_trial(self._run_dir, row, [], None)
+                except StorageError as error:
+                    self._storage.failed(str(error))
+                    return
             self._end(ended_event(row))
 
     def find_rows(self) -> None:
@@ -192,21 +224,33 @@ class Announcer(Callback):
 class Interruption(Stopper):
     """Ends the run when somebody asks for it; Ray Tune looks here several times a second.
 
-    The first SIGINT lets every trial finish its epoch and keep it. So does SIGTERM, for `GRACE_SECONDS`.
+    The first SIGINT lets every trial finish its epoch and keep it. So does SIGTERM, for `GRACE_SECONDS`. Storage that
+    cannot be written to ends it likewise, though nobody asked.
     """
 
     def __init__(
-        self, tell: Callable[[Event], None] = lambda _: None, clock: Callable[[], float] = time.monotonic
+        self,
+        tell: Callable[[Event], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+        storage: Storage | None = None,
     ) -> None:
         self.requested = False
+        self._storage = storage or Storage()
         self.at_once = False
         """Whether Ray ends with the run, so that nobody has to wait until Ray Tune has cleaned up."""
         self.pause: Callable[[], object] | None = None
         """Lets all trials leave with the epoch that they are in; None: they cannot."""
+        self.lost: Callable[[], str | None] = lambda: None
+        """Returns the name of a process of Ray that has ended."""
         self._tell = tell
         self._clock = clock
         self._ends_at = math.inf
         self._paused_at = -math.inf
+
+    @property
+    def ends(self) -> bool:
+        """Whether nothing is to start any more."""
+        return self.requested or self._storage.problem is not None
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Never end a single trial: it ends itself."""
@@ -218,9 +262,14 @@ class Interruption(Stopper):
 
         Raises:
             KeyboardInterrupt: it is, and Ray Tune need not even clean up, which takes it up to 15 s.
+            RaybenchError: Ray is gone.
 
         """
-        if not self.requested:
+        lost = self.lost()
+        if lost is not None:
+            self.pause = None
+            raise RaybenchError(f"{lost}, a process of Ray, has ended")
+        if not self.ends:
             return False
         now = self._clock()
         if self.pause is not None and now < self._ends_at:
@@ -235,6 +284,8 @@ class Interruption(Stopper):
         return True
 
     def _text(self, now: float) -> str:
+        if self._storage.problem is not None:
+            return f"{self._storage.problem}; trials finish their epochs, then the run ends"
         if math.isinf(self._ends_at):
             return "Trials finish their epochs, then the run ends; Ctrl-C again ends it now"
         return f"Trials finish their epochs, then the run ends, in {self._ends_at - now:.0f} s at the latest"
@@ -264,3 +315,17 @@ class Interruption(Stopper):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def ray_failures(interruption: Interruption) -> Iterator[None]:
+    """Turn what Ray Tune raises into one message; while it is being ended, it may well raise."""
+    try:
+        yield
+    except Exception as error:
+        if not interruption.requested:
+            lines = str(error).strip().splitlines() or [""]
+            reason = lines[-1] if isinstance(error, RaybenchError) else f"{type(error).__name__}: {lines[-1]}"
+            raise RaybenchError(
+                f"Ray ended the run: {reason}; what was finished is kept: run it again to go on"
+            ) from error

@@ -33,6 +33,7 @@ from ray.exceptions import RayError
 from ray.tune.result import DONE
 
 from raybench.choices import Step, memory_key, processor_name, step_key
+from raybench.errors import StorageError
 from raybench.events import TrialEnded
 from raybench.pace import pace_keys
 from raybench.process_memory import memory_watch, usable_bytes
@@ -56,6 +57,8 @@ EPOCH = "epoch"
 """Key of a report that holds an `EpochNews`."""
 ENDED = "ended"
 """Key of a trial's last report, which holds a `TrialEnded`."""
+STORAGE = "storage"
+"""Key of a trial's last report where it could not write: what was wrong."""
 SPENT = "spent"
 """Key of the same report, which holds what the attempt took: a `Spent`."""
 
@@ -141,6 +144,7 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
 
     def on_epoch(record: EpochRecord) -> Verdict:
         history.append(record)
+        _check_there(shared.run_dir)
         tune.report({EPOCH: epoch_news(trial, history)})
         return _verdict(desk, record)
 
@@ -150,20 +154,35 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
         os.kill(os.getpid(), signal.SIGKILL)  # before the machine runs out: the kernel might choose a neighbour
 
     try:
+        _check_there(shared.run_dir)
         with memory_watch().limited(_memory_limit_bytes(shared), outgrown):
             result = _resolve(shared.execute)(trial, run_dir=shared.run_dir, allocation=allocation, on_epoch=on_epoch)
     except RayError:
         raise
+    except StorageError as error:  # the trial did nothing wrong: it goes on once there is room
+        tune.report({STORAGE: str(error), DONE: True})
+        return
     except Exception as error:
         if _is_lack_of_memory(error):  # tried again from its checkpoint, with more of it, in a fresh process
             ray.get(desk.outgrow.remote(trial.trial_id, memory_watch().peak_bytes()))
             raise
         result = failed_result(trial, error_text(error), allocation, retries=allocation.retries)
-        write_trial(shared.run_dir, result, history, None)
+        try:
+            _check_there(shared.run_dir)
+            write_trial(shared.run_dir, result, history, None)
+        except StorageError as storage:
+            tune.report({STORAGE: str(storage), DONE: True})
+            return
     _freeze_imports()
     # After the row: the driver takes it as the news that the row is there. Ray Tune ends the function here, as done.
     spent = Spent(seconds=time.perf_counter() - started, build_seconds=result.build_seconds or 0.0)
     tune.report({ENDED: ended_event(result), SPENT: spent, DONE: True})
+
+
+def _check_there(run_dir: Path) -> None:
+    """Raise `StorageError` where the run directory is gone; a new one would hold nothing but this trial."""
+    if not run_dir.is_dir():
+        raise StorageError(f"{run_dir}: is not there any more")
 
 
 def _memory_limit_bytes(shared: Shared) -> int:

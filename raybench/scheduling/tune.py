@@ -8,8 +8,8 @@ is read back: what lasts are rows, checkpoints and the decision log in the run d
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from raybench.budget import Budget
 from raybench.choices import Choices
-from raybench.errors import RaybenchError
+from raybench.errors import RaybenchError, StorageError
 from raybench.events import Event
 from raybench.ledger import Kind
 from raybench.process_memory import usable_bytes
@@ -32,9 +32,9 @@ from raybench.scheduling import resources
 from raybench.scheduling.asha import GroupedAsha
 from raybench.scheduling.bookkeeper import Bookkeeper
 from raybench.scheduling.choosing import Settled, settle, unmeasured
-from raybench.scheduling.cluster import check_session, environment, import_path, quiet_ray, ray_session
+from raybench.scheduling.cluster import check_session, environment, import_path, lost_process, quiet_ray, ray_session
 from raybench.scheduling.decisions import LOG_NAME, DecisionLog, find_desk, open_desk
-from raybench.scheduling.driver import Announcer, Interruption, Problems, RecordingScheduler
+from raybench.scheduling.driver import Announcer, Interruption, Problems, RecordingScheduler, Storage, ray_failures
 from raybench.scheduling.limits import limits_of
 from raybench.scheduling.losses import Losses
 from raybench.scheduling.meters import Origin
@@ -151,16 +151,22 @@ def run_trials(
     Raises:
         InputError: the address does not answer, or a trial asks for more than a machine has; nothing was started.
         RunError: the decision log cannot be read; nothing was started.
+        StorageError: the run directory could not be written to any more; what was finished is kept.
         RaybenchError: Ray itself failed; what was finished is kept.
 
     """
     check_settings(settings)
     run_dir = run_dir.resolve()
     problems = Problems()
+    storage = Storage()
     announcer = Announcer(
-        trials={trial.trial_id: trial for trial in trials}, run_dir=run_dir, on_event=on_event, problems=problems
+        trials={trial.trial_id: trial for trial in trials},
+        run_dir=run_dir,
+        on_event=on_event,
+        problems=problems,
+        storage=storage,
     )
-    interruption = Interruption(announcer.tell)
+    interruption = Interruption(announcer.tell, storage=storage)
     reached = False
     try:
         reached = _run(
@@ -171,12 +177,17 @@ def run_trials(
             announcer=announcer,
             interruption=interruption,
             problems=problems,
+            storage=storage,
         )
     except KeyboardInterrupt:
         interruption.requested = True
     finally:
         settings.books.ended()
     announcer.find_rows()
+    if storage.problem is not None:
+        raise StorageError(
+            f"{storage.problem}; what was finished is kept: once that is mended, 'raybench resume' goes on"
+        )
     statuses = {trial.trial_id: announcer.statuses.get(trial.trial_id, Status.UNFINISHED) for trial in trials}
     return Outcome(
         statuses=statuses,
@@ -195,6 +206,7 @@ def _run(
     announcer: Announcer,
     interruption: Interruption,
     problems: Problems,
+    storage: Storage,
 ) -> bool:
     """Start Ray and hand the trials to it until each has a row; return whether the budget ended that early."""
     books = settings.books
@@ -207,9 +219,11 @@ def _run(
             )
         session.enter_context(interruption.listening())
         interruption.at_once = ends_with_run
+        interruption.lost = lost_process
         with books.during(Kind.MEASURING):
             settled = _settled(trials, settings, announcer=announcer, interruption=interruption)
         on_start(settled.choices)
+        run_dir.mkdir(parents=True, exist_ok=True)
         by_id = {trial.trial_id: trial for trial in trials}
         footprints = {key: each for known in settled.choices.memory.values() for key, each in known.items()}
         shares = Shares(
@@ -288,12 +302,13 @@ def _run(
                     trials=by_id,
                     groups={trial.trial_id: group_of(trial, settings.asha.group_by) for trial in trials},
                     problems=problems,
+                    storage=storage,
                     on_lost=losses.lost,
                     weigh=weigh,
                 )
             for _ in range(PASSES):
                 remaining = [trial for trial in trials if trial.trial_id not in announcer.statuses]
-                if remaining and not interruption.requested and not limits.reached():
+                if remaining and not interruption.ends and not limits.reached():
                     _fit(
                         remaining,
                         shared,
@@ -302,11 +317,11 @@ def _run(
                         scheduler=scheduler,
                         # A waiting trial makes a cluster grow.
                         room=Room(settled.share, spare=0 if ends_with_run else 1, machines=bookkeeper.machines),
-                        may_start=lambda trial: not interruption.requested and limits.may_start(trial),
+                        may_start=lambda trial: not interruption.ends and limits.may_start(trial),
                         callbacks=callbacks,
                         interruption=interruption,
                     )
-            if not interruption.requested and not limits.reached():
+            if not interruption.ends and not limits.reached():
                 for trial in trials:
                     announcer.settle(trial.trial_id, f"no process took it in {PASSES} attempts", retries=0)
             return limits.reached()
@@ -348,7 +363,7 @@ def _fit(
     """Let one Tuner run the trials, in a directory that is gone afterwards."""
     queue = TrialQueue(trials, count_live=scheduler.count_live, room=room, may_start=may_start, weigh=weigh)
     with (
-        _ray_failures(interruption),
+        ray_failures(interruption),
         suppress(AllEnded),
         TemporaryDirectory(prefix="raybench-tune-", ignore_cleanup_errors=True) as scratch,
         environment(TUNE_ENVIRONMENT),
@@ -372,20 +387,6 @@ def _fit(
                 failure_config=tune.FailureConfig(max_failures=-1),  # `Losses` decides
             ),
         ).fit()
-
-
-@contextmanager
-def _ray_failures(interruption: Interruption) -> Iterator[None]:
-    """Turn what Ray Tune raises into one message; while it is being ended, it may well raise."""
-    try:
-        yield
-    except Exception as error:
-        if not interruption.requested:
-            lines = str(error).strip().splitlines() or [""]
-            reason = f"{type(error).__name__}: {lines[-1]}"
-            raise RaybenchError(
-                f"Ray ended the run: {reason}; what was finished is kept: run it again to go on"
-            ) from error
 
 
 def _name(trial: TuneTrial) -> str:

@@ -63,7 +63,7 @@ class Checkpointer:
         """Return the saved state, or None where there is none that can be read whole."""
         try:
             check_regular(self.path)
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            state: object = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception:  # noqa: BLE001 (damaged bytes fail in any way, and a pickle that would run code is refused)
             # Half written by a machine that died, for instance: the trial begins again, with the same numbers.
             return None

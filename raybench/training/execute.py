@@ -148,7 +148,7 @@ def _train(
 
 
 def _goes_on(training: Training, state: dict[str, Any]) -> bool:
-    """Whether a state is of this trial and all there; a trial whose state is not begins again, with the same numbers."""
+    """Whether a state is this trial's and all there; where it is not, the trial begins again, with the same numbers."""
     own = {name: tensor.shape for name, tensor in training.network.module.state_dict().items()}
     try:
         tensors = [*state["model"].items(), *(state["best_weights"] or {}).items()]

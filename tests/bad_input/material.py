@@ -15,6 +15,11 @@ from raybench.experiment import load_experiment
 from raybench.manifest import read_manifest, write_manifest
 from raybench.training import preflight
 
+SOON_SECONDS = 5.0
+"""Far more than anything here takes; what hangs takes for ever."""
+LONGEST_MESSAGE = 2000
+"""Characters: a screen."""
+
 GOOD = {
     "name": "name: small",
     "datasets": "datasets: [{name: shapes, source: 'imagefolder:images', image_size: 32}]",

@@ -3,12 +3,16 @@
 A short version of each property is part of `make test`; `make fuzz` looks at many more examples.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
+from raybench.errors import RaybenchError
+
+T = TypeVar("T")
 SHORT: Final = 4
 """Examples of a test of many are this many times fewer: 25 where Hypothesis would try 100, 600 under `make fuzz`."""
 LONGEST_SPLICE: Final = 64
@@ -22,6 +26,23 @@ def examples(times_fewer: int = SHORT, *, shrink: bool = True) -> settings:
     """
     phases = [phase for phase in Phase if shrink or phase not in {Phase.shrink, Phase.explain}]
     return settings(max_examples=settings().max_examples // times_fewer, phases=phases)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt(Generic[T]):
+    """What came of reading something."""
+
+    value: T | None = None
+    message: str | None = None
+    """What a user reads, where it was refused."""
+
+
+def attempt(read: Callable[[], T]) -> Attempt[T]:
+    """Read something that may be refused; any other exception is a bug, and passes through."""
+    try:
+        return Attempt(value=read())
+    except RaybenchError as error:
+        return Attempt(message=str(error))
 
 
 def places(length: int) -> st.SearchStrategy[int]:

@@ -19,7 +19,7 @@ def listening_addresses(processes: Iterable[psutil.Process]) -> set[str]:
             connection.laddr.ip
             for connection in connections
             if connection.status == psutil.CONN_LISTEN
-            or (connection.type == socket.SOCK_DGRAM and connection.laddr and not connection.raddr)
+            or (connection.type == socket.SOCK_DGRAM and not connection.raddr)
         }
     return addresses
 

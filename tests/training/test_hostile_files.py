@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -16,8 +15,8 @@ import pytest
 import torch
 
 import raybench
-from raybench.errors import RaybenchError, WeightsError
-from raybench.records import Allocation, EpochRecord, Verdict
+from raybench.errors import RunError, WeightsError
+from raybench.records import Allocation, EpochRecord, Trial, TrialResult, Verdict
 from raybench.results import load_history
 from raybench.runs import open_run
 from raybench.training.checkpoint import Checkpointer, state_path
@@ -91,11 +90,11 @@ def test_weights_that_would_run_code_are_refused(kind: str, ending: str, tmp_pat
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ANN401 - a row
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
     return run(TRIAL, run_dir=tmp_path_factory.mktemp("undisturbed"), allocation=ALLOCATION, on_epoch=go_on)
 
 
-def state_of(trial: Any, folder: Path) -> Path:  # noqa: ANN401 - a trial
+def state_of(trial: Trial, folder: Path) -> Path:
     """Train two epochs of a trial, and return its checkpoint."""
     with pytest.raises(SystemExit):
         run(trial, run_dir=folder, allocation=ALLOCATION, on_epoch=interrupted_at_two, checkpoint_seconds=0.0)
@@ -129,11 +128,6 @@ def with_smaller_tensors(path: Path) -> None:
     torch.save(state, path)
 
 
-def fifo(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
 SPOILED: dict[str, Callable[[Path], object]] = {
     **{
         kind: lambda path, make=make: path.write_bytes(make(Touching(path.parent / "touched")))  # type: ignore[misc]
@@ -148,7 +142,6 @@ SPOILED: dict[str, Callable[[Path], object]] = {
     "smaller tensors": with_smaller_tensors,
     "of another trial": of_another,
     "of another network": of_another_network,
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
     "text": lambda path: path.write_text("no checkpoint"),
     "nothing": lambda path: path.write_bytes(b""),
 }
@@ -156,31 +149,29 @@ SPOILED: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("spoil", SPOILED)
 def test_a_trial_begins_again_where_its_checkpoint_is_none_of_its_own(
-    spoil: str, undisturbed: Any, tmp_path: Path  # noqa: ANN401 - a row
+    spoil: str,
+    undisturbed: TrialResult,
+    tmp_path: Path,
 ) -> None:
     path = state_of(TRIAL, tmp_path)
     SPOILED[spoil](path)
-    if path.is_dir():
-        assert Checkpointer(path).load() is None
-        return
     again = run(TRIAL, run_dir=tmp_path, allocation=ALLOCATION, on_epoch=go_on)
     assert [getattr(again, name) for name in SAME] == [getattr(undisturbed, name) for name in SAME]
     assert load_history(tmp_path)["epoch"].tolist() == [1, 2, 3]
     assert not (path.parent / "touched").exists()
 
 
-def test_a_checkpoint_that_is_a_fifo_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "state.pt"
-    path.touch()
-    fifo(path)
-    assert Checkpointer(path).load() is None
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_checkpoint_that_is_no_file_is_none(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "state.pt")
+    assert Checkpointer(tmp_path / "state.pt").load() is None
 
 
 def test_nothing_else_in_a_run_directory_is_unpickled(tmp_path: Path) -> None:
     run_dir = MadeUp(images=30).write(tmp_path / "run")
     hostile = pickle.dumps(Touching(tmp_path / "touched"))
     before = raybench.rank(run_dir)
-    for name in ("results.pkl", "params.pkl.txt", "results/notes.pkl", "checkpoints/x.pkl", "search/x.pkl", "cache.pickle"):
+    for name in ("results.pkl", "params.pkl", "results/notes.pkl", "checkpoints/x.pkl", "search/x.pkl", "a.pickle"):
         (run_dir / name).parent.mkdir(exist_ok=True)
         (run_dir / name).write_bytes(hostile)
     pd.testing.assert_frame_equal(raybench.rank(run_dir), before)
@@ -190,27 +181,35 @@ def test_nothing_else_in_a_run_directory_is_unpickled(tmp_path: Path) -> None:
     assert not (tmp_path / "touched").exists()
 
 
-def test_rows_that_hold_pickled_bytes_are_refused(tmp_path: Path) -> None:
+LOADERS = {
+    "results": raybench.load_results,
+    "predictions": raybench.load_predictions,
+    "history": raybench.load_history,
+}
+
+
+@pytest.mark.parametrize("folder", LOADERS)
+def test_rows_that_are_a_pickle_are_refused_and_a_pickle_in_a_column_stays_closed(folder: str, tmp_path: Path) -> None:
     run_dir = MadeUp(images=30).write(tmp_path / "run")
     trial_id = open_run(run_dir).trials[0].trial_id
+    path = run_dir / folder / f"{trial_id}.parquet"
     hostile = pickle.dumps(Touching(tmp_path / "touched"))
+    path.write_bytes(hostile)
+    with pytest.raises(RunError, match="cannot be read as Parquet"):
+        LOADERS[folder](run_dir)
     kind = {b"ARROW:extension:name": b"arrow.py_extension_type", b"ARROW:extension:metadata": hostile}
-    fields = [pa.field("trial_id", pa.string()), pa.field("error", pa.binary(), metadata=kind)]
-    for folder in ("results", "predictions", "history"):
-        path = run_dir / folder / f"{trial_id}.parquet"
-        whole = path.read_bytes()
-        path.write_bytes(hostile)
-        with pytest.raises(RaybenchError, match="cannot be read as Parquet"):
-            {"results": raybench.load_results, "predictions": raybench.load_predictions, "history": raybench.load_history}[
-                folder
-            ](run_dir)
-        pq.write_table(pa.table([[trial_id], [hostile]], schema=pa.schema(fields)), path)
-        with pytest.raises(RaybenchError):
-            raybench.load_results(run_dir)
-            raybench.load_predictions(run_dir)
-            raybench.load_history(run_dir)
-            raise RaybenchError  # what other columns say is not read
-        path.write_bytes(whole)
+    names = ["trial_id", "schema_version", "error"]
+    types = [
+        pa.field(names[0], pa.string()),
+        pa.field(names[1], pa.int64()),
+        pa.field(names[2], pa.binary(), True, kind),
+    ]
+    pq.write_table(pa.table([[trial_id], [1], [hostile]], schema=pa.schema(types)), path)
+    if folder == "results":
+        with pytest.raises(RunError, match="cannot be read as Parquet"):
+            LOADERS[folder](run_dir)
+    else:
+        assert len(LOADERS[folder](run_dir)) > 0
     assert not (tmp_path / "touched").exists()
 
 

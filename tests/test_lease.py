@@ -1,0 +1,67 @@
+"""Two drivers on one run directory: one at a time, and a dead one holds nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from raybench.errors import RunError
+from raybench.lease import LEASE, Lease
+
+HOLD = "import sys; from pathlib import Path; from raybench.lease import Lease; lease = Lease(Path(sys.argv[1])); "
+HOLD += "lease.take(); print('held', flush=True); sys.stdin.read()"
+
+
+def holding(run_dir: Path) -> subprocess.Popen[str]:
+    """Return a process that holds the lease until its input ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(run_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_driver_is_told_who_holds_the_directory(tmp_path: Path) -> None:
+    with holding(tmp_path) as process:
+        with pytest.raises(RunError, match=f"is being run by process {process.pid} on .* since 20"), Lease(tmp_path):
+            pass
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+    with Lease(tmp_path):
+        pass
+
+
+def test_the_lease_of_a_dead_driver_is_taken_over(tmp_path: Path) -> None:
+    with holding(tmp_path) as process:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        with Lease(tmp_path) as lease:
+            lease.take()
+
+
+def test_a_directory_that_is_not_there_is_made_when_the_lease_is_taken_and_not_before(tmp_path: Path) -> None:
+    run_dir = tmp_path / "runs" / "new"
+    with Lease(run_dir) as lease:
+        assert not run_dir.exists()
+        lease.take()
+        assert (run_dir / LEASE).exists()
+        with pytest.raises(RunError, match=f"process {os.getpid()}"):
+            Lease(run_dir).take()
+
+
+def test_a_file_system_without_locks_has_a_file_for_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("filelock._unix.fcntl.flock", no_locks)
+    with Lease(tmp_path) as lease:
+        lease.take()
+        with pytest.raises(RunError, match="is being run by process"):
+            Lease(tmp_path).take()
+    with Lease(tmp_path) as again:
+        again.take()
