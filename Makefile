@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test fuzz test-browser coverage bench lint format wheel wheel-quick clean
+.PHONY: help quickstart test chaos fuzz test-browser coverage bench lint format wheel wheel-quick clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: $(INSTALLED) ## Set up, run the tests; ARGS='-k cost -x' is handed to pyte
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # What `make test` looks at with some tens of examples, with thousands of them.
+chaos: $(INSTALLED) ## Set up, kill drivers, workers and Ray at random moments of runs (some 20 minutes); ARGS='--rounds 4'
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
+
 fuzz: $(INSTALLED) ## Set up, read thousands of damaged experiments, images, tables and run directories (some minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz -n 2 --hypothesis-profile fuzz --timeout 3600 $(ARGS)
 

@@ -128,8 +128,8 @@ class TrialQueue(Searcher):
         """Return nothing: Ray Tune writes its searchers into files that are never read back."""
         return {}
 
-    def suggest(self, trial_id: str) -> dict[str, str] | None:
-        """Return the config of the next trial, or None where it has to wait."""
+    def suggest(self, trial_id: str) -> dict[str, str] | str | None:  # type: ignore[override]  # Ray Tune's annotation knows nothing of FINISHED
+        """Return the config of the next trial, None where it has to wait, or that none comes any more."""
         del trial_id
         taken, places = self._count_live(), self._room()
         while self._waiting:
@@ -139,7 +139,8 @@ class TrialQueue(Searcher):
             self._waiting.popleft()
             if self._may_start(trial):
                 return trial_config(trial)
-        return None
+        # Said in so many words, since fewer came than were announced: Ray Tune would wait ten minutes for the others.
+        return str(Searcher.FINISHED)
 
     def ended(self) -> bool:
         """Return whether every trial was handed over and has ended."""

@@ -1,4 +1,4 @@
-"""The experiment that is disturbed: 24 short trials of networks of one's own, which count the batches that they learn."""
+"""The experiment that is disturbed: 24 short trials of networks of one's own, which count the batches they learn."""
 
 from pathlib import Path
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.search import Searcher
 
 from raybench.scheduling.queue import AllEnded, Finish, InOrder, Room, TrialQueue
 from raybench.scheduling.resources import Node, Share
@@ -42,9 +43,9 @@ def scheduler_of(trials: Sequence[TuneTrial]) -> InOrder:
 def test_trials_are_handed_over_whole_and_in_the_given_order() -> None:
     queue = queue_of(["c", "a", "b"])
     configs = [queue.suggest("any") for _ in range(4)]
-    assert [config["trial"] for config in configs if config] == ["c", "a", "b"]
-    assert configs[3] is None
-    assert configs[0] is not None
+    assert [config["trial"] for config in configs if isinstance(config, dict)] == ["c", "a", "b"]
+    assert configs[3] == Searcher.FINISHED, "else Ray Tune would wait for those that were announced"
+    assert isinstance(configs[0], dict)
     assert from_json(json.loads(configs[0]["record"])) == make_trial("c")
 
 
@@ -56,8 +57,8 @@ def test_no_trial_is_handed_over_beyond_the_room_and_none_is_lost(count: int, mo
     for moment in [*moments, *[(0, 1)] * (count + 1)]:
         now[:] = moment
         config = queue.suggest("any")
-        assert config is None or now[0] < now[1]
-        handed += [config["trial"]] if config else []
+        assert not isinstance(config, dict) or now[0] < now[1]
+        handed += [config["trial"]] if isinstance(config, dict) else []
     assert handed == names(count)
 
 

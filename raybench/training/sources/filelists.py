@@ -8,7 +8,8 @@
 PREFIX is relative to the dataset's `root` where it has one and a list is there, else to the working directory. Paths in
 the lists are relative to `root`, else to the folder of the lists. The label is the last word of a line, an integer; a
 path may hold spaces, and leaves the folder neither by `..` nor by an absolute path; links in the folder are followed,
-since datasets often are folders of links. Without PREFIX.classes the classes are the integers of PREFIX.train, in their order.
+since datasets often are folders of links. Without PREFIX.classes the classes are the integers of PREFIX.train, in their
+order.
 """
 
 from dataclasses import dataclass
