@@ -22,7 +22,9 @@ test: $(INSTALLED) ## Set up, run the tests; ARGS='-k cost -x' is handed to pyte
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # What `make test` looks at with some tens of examples, with thousands of them.
-chaos: $(INSTALLED) ## Set up, kill drivers, workers and Ray at random moments of runs (some 20 minutes); ARGS='--rounds 4'
+# Real processes that hang, crash, fill disks and memory; then runs that are killed at random.
+chaos: $(INSTALLED) ## Set up, break runs in every way, kill them at random moments (20 minutes); ARGS='--rounds 4'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -n 2 --dist loadfile
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
 
 fuzz: $(INSTALLED) ## Set up, read thousands of damaged experiments, images, tables and run directories (some minutes)

@@ -67,7 +67,9 @@ def memory_gb(value: Any) -> Any:
     if value == "auto":
         return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < MOST_GIGABYTES:
-        raise ValueError(f"{value!r} is not accepted; give auto, or a number of GB above 0")
+        raise ValueError(
+            f"{shown(repr(value))} is not accepted; give auto, or a number of GB above 0 and below {MOST_GIGABYTES:.0f}"
+        )
     return value
 
 

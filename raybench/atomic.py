@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from raybench.errors import StorageError
 
 WRITERS: Final = re.compile("PytorchStreamWriter|I/O error|os error [0-9]+|unexpected pos")
@@ -16,7 +18,8 @@ WRITERS: Final = re.compile("PytorchStreamWriter|I/O error|os error [0-9]+|unexp
 LEFT_SECONDS: Final = 60
 """A half-written file that nobody has touched for so long was left by a process that died."""
 _NUMBER: Final = re.compile("(?:errno|os error) ([0-9]+)")
-_HALF_WRITTEN: Final = re.compile(r"\..+\.[0-9]+")
+_HALF_WRITTEN: Final = re.compile(r"\..+\.([0-9]{1,9})")
+"""What `replacing` writes to; the number is that of its process."""
 
 
 @contextmanager
@@ -47,11 +50,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_left(folder: Path) -> None:
-    """Remove what dead processes left half written in a folder and those below it."""
+    """Remove what dead processes left half written in a folder and those below it.
+
+    A process of that number here may be another one; of another machine, nothing but the time of its last write tells.
+    """
     before = time.time() - LEFT_SECONDS
     for path in folder.rglob(".*"):
         with contextlib.suppress(OSError):
-            if _HALF_WRITTEN.fullmatch(path.name) and path.is_file() and path.stat().st_mtime < before:
+            found = _HALF_WRITTEN.fullmatch(path.name)
+            if found and path.is_file() and path.stat().st_mtime < before and not psutil.pid_exists(int(found[1])):
                 path.unlink()
 
 

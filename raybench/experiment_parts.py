@@ -15,7 +15,7 @@ MOST = 2**31 - 1
 """Largest number of epochs, images and the like; more of anything is a slip."""
 Count = Annotated[int, Field(strict=True, ge=1, le=MOST)]
 NonNegativeCount = Annotated[int, Field(strict=True, ge=0, le=MOST)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 GroupColumn = Literal["dataset", "train_size", "seed", "model", "weights", "strategy"]
 MINIMUM_REDUCTION = 2

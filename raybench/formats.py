@@ -149,3 +149,11 @@ def safe_cell(value: object) -> object:
 def joined(names: list[str], last: str = "and") -> str:
     """Names as a sentence lists them: `a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def error_line(error: object) -> str:
+    """The line of an error's text that says what was wrong: the first, or the last where a traceback comes before."""
+    lines = [] if is_missing(error) else str(error).strip().splitlines()
+    if not lines:
+        return "for an unknown reason"
+    return safe_text(lines[-1 if lines[0].startswith("Traceback") else 0].strip())

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from raybench.board import Board, Leader, Running, configuration_text
 from raybench.events import Event, Notice, TrialEnded
-from raybench.formats import SECONDS_PER_HOUR, SECONDS_PER_MINUTE, duration_text
+from raybench.formats import SECONDS_PER_HOUR, SECONDS_PER_MINUTE, duration_text, error_line
 from raybench.learning_rates import TUNING_SEED
 from raybench.records import Status, Trial
 from raybench.trials import seed_text
@@ -144,7 +144,7 @@ def ended_line(board: Board, event: TrialEnded, running: Running | None) -> str:
         f"{trial.dataset.name} {trial.train_size} · {seed_text(trial)}: "
     )
     if event.status is Status.FAILED:
-        return head + f"failed: {(event.error or 'no error was kept').strip().splitlines()[-1]}"
+        return head + f"failed: {error_line(event.error)}"
     accuracy = "val accuracy unknown" if event.val_accuracy is None else f"val accuracy {event.val_accuracy:.3f}"
     word = {Status.STOPPED: "stopped at ", Status.UNFINISHED: "unfinished, kept at "}.get(event.status, "")
     if running is None or running.last is None:

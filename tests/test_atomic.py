@@ -6,6 +6,8 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,13 +22,25 @@ HALF += "with replacing(Path(sys.argv[1])) as path:\n"
 HALF += "    path.write_text('half'); print(path, flush=True); sys.stdin.read(); path.write_text('whole')\n"
 
 
-def writing(path: Path) -> tuple[subprocess.Popen[str], Path]:
-    """Return a process that has written half of a file, and goes on when its input ends; and where that half is."""
+@contextmanager
+def writing(path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Yield a process that has written half of a file, and goes on when its input ends; and where that half is."""
     process = subprocess.Popen(
         [sys.executable, "-c", HALF, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert process.stdout is not None
-    return process, Path(process.stdout.readline().strip())
+    try:
+        assert process.stdout is not None
+        yield process, Path(process.stdout.readline().strip())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def fail(path: Path, error: Exception) -> None:
+    """Raise an error when half of a file is written."""
+    with replacing(path) as temporary:
+        temporary.write_text("half")
+        raise error
 
 
 def age(path: Path, seconds: float) -> None:
@@ -44,9 +58,8 @@ def test_a_file_is_there_whole_and_nothing_beside_it(tmp_path: Path) -> None:
 
 
 def test_what_a_dead_process_left_is_removed_after_a_while_and_nothing_else(tmp_path: Path) -> None:
-    process, half = writing(tmp_path / "results" / "row")
-    process.kill()
-    process.communicate()
+    with writing(tmp_path / "results" / "row") as (_, half):
+        pass
     hidden = tmp_path / "results" / ".notes"
     hidden.write_text("mine")
     age(hidden, 10 * LEFT_SECONDS)
@@ -58,23 +71,13 @@ def test_what_a_dead_process_left_is_removed_after_a_while_and_nothing_else(tmp_
     assert list((tmp_path / "results").iterdir()) == [hidden]
 
 
-def test_what_a_living_process_writes_is_not_removed(tmp_path: Path) -> None:
+def test_what_a_living_process_writes_is_not_removed_however_slow_it_is(tmp_path: Path) -> None:
     path = tmp_path / "row"
-    process, half = writing(path)
-    remove_left(tmp_path)
-    assert half.exists()
-    process.communicate()
-    assert process.returncode == 0
-    assert path.read_text() == "whole"
-
-
-def test_what_a_living_process_writes_slowly_is_not_removed(tmp_path: Path) -> None:
-    path = tmp_path / "row"
-    process, half = writing(path)
-    age(half, 10 * LEFT_SECONDS)
-    remove_left(tmp_path)
-    assert half.exists()
-    process.communicate()
+    with writing(path) as (process, half):
+        age(half, 10 * LEFT_SECONDS)
+        remove_left(tmp_path)
+        assert half.exists()
+        process.communicate()
     assert process.returncode == 0
     assert path.read_text() == "whole"
 
@@ -82,9 +85,10 @@ def test_what_a_living_process_writes_slowly_is_not_removed(tmp_path: Path) -> N
 def test_an_error_in_the_block_leaves_the_old_file_and_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "row"
     path.write_text("old")
-    with pytest.raises(ValueError, match="^no row$"), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise ValueError("no row")
+    error = ValueError("no row")
+    with pytest.raises(ValueError, match="no row") as raised:
+        fail(path, error)
+    assert raised.value is error
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -106,9 +110,8 @@ FULL = {
 def test_a_full_disk_leaves_the_old_file_and_names_it(error: Exception, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "row"
     path.write_text("old")
-    with pytest.raises(StorageError) as raised, replacing(path) as temporary:
-        temporary.write_text("half")
-        raise error
+    with pytest.raises(StorageError) as raised:
+        fail(path, error)
     assert isinstance(raised.value, OSError)
     message = str(raised.value)
     assert message.startswith(f"{path}: cannot be written: ")
@@ -127,13 +130,13 @@ def test_a_full_disk_leaves_the_old_file_and_names_it(error: Exception, reason: 
     ],
 )
 def test_an_error_of_another_cause_is_no_full_disk(error: Exception, tmp_path: Path) -> None:
-    with pytest.raises(type(error)) as raised, replacing(tmp_path / "row"):
-        raise error
+    with pytest.raises(type(error)) as raised:
+        fail(tmp_path / "row", error)
     assert raised.value is error
 
 
 TENSORS = {"weight": torch.zeros(100_000)}
-WRITERS = {
+WRITERS: dict[str, Callable[[Path], object]] = {
     "torch": lambda path: torch.save(TENSORS, path),
     "safetensors": lambda path: save_file(TENSORS, path),
     "bytes": lambda path: path.write_bytes(bytes(400_000)),
@@ -159,5 +162,5 @@ def test_what_torch_and_safetensors_really_say_when_a_file_cannot_grow_is_recogn
 
 def test_a_folder_that_cannot_be_made_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file in the way")
-    with pytest.raises(StorageError, match=r"results/row: cannot be written: "), replacing(tmp_path / "results" / "row"):
-        pass
+    with pytest.raises(StorageError, match="results/row: cannot be written: "):
+        fail(tmp_path / "results" / "row", ValueError("never raised"))

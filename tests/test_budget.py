@@ -40,9 +40,7 @@ def books(clock: Clock, machine: Machine = HERE) -> Books:
     return made
 
 
-def budget(
-    of: Books, *, usd: float | None = None, hours: float | None = None, earlier: Spending = NOTHING
-) -> Budget:
+def budget(of: Books, *, usd: float | None = None, hours: float | None = None, earlier: Spending = NOTHING) -> Budget:
     return Budget(usd=usd, hours=hours, earlier=earlier, books=of)
 
 

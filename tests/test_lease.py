@@ -10,6 +10,7 @@ import pytest
 
 from raybench.errors import RunError
 from raybench.lease import LEASE, Lease
+from tests.commands import raybench as command
 
 HOLD = "import sys; from pathlib import Path; from raybench.lease import Lease; lease = Lease(Path(sys.argv[1])); "
 HOLD += "lease.take(); print('held', flush=True); sys.stdin.read()"
@@ -65,3 +66,21 @@ def test_a_file_system_without_locks_has_a_file_for_a_lock(tmp_path: Path, monke
             Lease(tmp_path).take()
     with Lease(tmp_path) as again:
         again.take()
+
+
+def test_the_command_refuses_a_directory_that_another_process_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "small.yaml").write_text(
+        "name: small\ndatasets: [{name: digits, source: digits, image_size: 8, train_sizes: [40]}]\n"
+        "models: [resnet8]\nstrategies: [linear-probe]\n"
+    )
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    with holding(run_dir) as process:
+        assert command("run", tmp_path / "small.yaml", "--run-dir", run_dir) == 2
+        assert f"{run_dir}: is being run by process {process.pid} on " in capsys.readouterr().err
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+    assert not (run_dir / "manifest.json").exists()

@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from raybench.formats import MISSING, accuracy_text, clock_text, count_text, is_missing, joined, safe_text
+from raybench.formats import MISSING, accuracy_text, clock_text, count_text, error_line, is_missing, joined, safe_text
 from raybench.records import DatasetFacts, Facts, ResourceRequest, Status, WeightsFacts
 from raybench.report.long_table import Heading, LongTable, Row
 from raybench.report.plain_table import plain_table
@@ -100,7 +100,7 @@ def trials_table(results: pd.DataFrame) -> RenderableType:
         parts += [Text(title, style="bold"), _trials_of_a_group(rows), Text()]
     failed = results[results["status"].astype(str) == Status.FAILED.value]
     for _, row in failed.iterrows():
-        parts.append(Text.assemble((f"{row['trial_id']} failed: ", "red"), _last_line(row["error"])))
+        parts.append(Text.assemble((f"{row['trial_id']} failed: ", "red"), error_line(row["error"])))
     parts.append(Text("val and test are accuracies of the best epoch; time is training and validation."))
     return Group(*parts)
 
@@ -273,11 +273,6 @@ def _trial_row(row: Mapping[Hashable, Any]) -> Row:
         clock_text(row["train_seconds"]),
     ]
     return Row(cells=cells, cell_styles={3: STATUS_STYLES[status]} if status in STATUS_STYLES else {})
-
-
-def _last_line(error: object) -> str:
-    lines = [] if is_missing(error) else str(error).strip().splitlines()
-    return safe_text(lines[-1].strip()) if lines else "for an unknown reason"
 
 
 def _parameters(number: int) -> str:

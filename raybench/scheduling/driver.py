@@ -152,9 +152,10 @@ class Announcer(Callback):
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
-        """Tell that a trial has a process now."""
+        """Tell that a trial has a process now; Ray Tune begins one that was given up once more, only to be told so."""
         del iteration, trials, info
-        self.tell(TrialStarted(trial_id=trial.config["trial"]))
+        if trial.config["trial"] not in self.statuses:
+            self.tell(TrialStarted(trial_id=trial.config["trial"]))
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Mapping[str, Any], **info: object

@@ -114,7 +114,7 @@ def pixel_source(images: Pixels, device: torch.device, positions: Positions | No
     resident = None
     if device.type == "cuda":
         free_bytes, whole = torch.cuda.mem_get_info(device)
-        own = torch.cuda.get_per_process_memory_fraction(device) * whole
+        own = torch.cuda.get_per_process_memory_fraction(torch.cuda.current_device()) * whole
         resident = _RESIDENTS.find(images, positions, device, int(RESIDENT_SHARE * min(free_bytes, own)))
     return PixelSource(images=images, positions=positions, device=device, resident=resident)
 

@@ -74,6 +74,42 @@ SHAPE = {
         says=("price_per_hour_usd", "0.4 is not accepted", "such as price_per_hour_usd: {local: 0.4}"),
     ),
     "a price that is none": Case(lines=("price_per_hour_usd: cheap",), says=("'cheap'", "{local: 0.4}")),
+    "budget that limits nothing": Case(
+        lines=("budget: {}",), says=("budget: limits nothing", "give usd, hours or both, such as {usd: 20, hours: 4}")
+    ),
+    "budget of nothing": Case(lines=("budget: {usd: 0}",), says=("budget.usd", "0", "above 0")),
+    "negative budget": Case(lines=("budget: {hours: -1}",), says=("budget.hours", "-1", "above 0")),
+    "budget that is text": Case(lines=("budget: {usd: much}",), says=("budget.usd", "'much'", "a number")),
+    "budget that is true": Case(lines=("budget: {usd: true}",), says=("budget.usd", "True", "a number")),
+    "budget that is a number in quotes": Case(
+        lines=("budget: {hours: '2'}",), says=("budget.hours", "'2'", "a number")
+    ),
+    "budget that is no number": Case(lines=("budget: {hours: .nan}",), says=("budget.hours", "nan", "a finite number")),
+    "budget without end": Case(lines=("budget: {usd: .inf}",), says=("budget.usd", "inf", "a finite number")),
+    "budget in another currency": Case(lines=("budget: {eur: 20}",), says=("budget.eur", "usd")),
+    "budget without a unit": Case(lines=("budget: 20",), says=("budget: 20 is not accepted", "keys below it")),
+    "budget in dollars without a price": Case(
+        lines=("budget: {usd: 20}", "resources: {gpu: 0}"),
+        says=("budget.usd: 20 cannot be kept", "price_per_hour_usd", "{local: 0.40}", "a budget in hours"),
+    ),
+    **{
+        f"trial_timeout {value}": Case(
+            lines=(f"trial_timeout: {value}",),
+            says=("trial_timeout: ", value.strip("'."), "seconds, minutes, hours or days, such as 90s, 30m, 6h or 2d"),
+        )
+        for value in ("90", "0h", "1w", "-1h", "'1e3 s'", "6 hours", ".nan", "[6]")
+    },
+    **{
+        f"memory_gb {value}": Case(
+            lines=(f"resources: {{memory_gb: {value}}}",),
+            says=(
+                "resources.memory_gb",
+                value.strip(".").replace("true", "True"),
+                "auto, or a number of GB above 0 and below 1000000000",
+            ),
+        )
+        for value in ("0", "-4", ".nan", ".inf", "much", "true", "1000000000000")
+    },
     "duplicate names": Case(
         lines=("datasets: [{name: a, source: digits}, {name: a, source: digits}]",), says=("datasets", "'a'", "twice")
     ),

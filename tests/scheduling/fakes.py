@@ -4,6 +4,7 @@ What a trial does stands in `fakes.json` in the run directory: its losses and wh
 to `seen/`, one file a start.
 """
 
+import ctypes
 import gc
 import json
 import os
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 import torch
@@ -55,6 +56,10 @@ class Script:
     """What its second epoch takes longer."""
     kills: int = 0
     """Starts that end with the process killing itself before the second epoch."""
+    segfaults: int = 0
+    """Starts that end with a crash in C code before the second epoch."""
+    hangs: str | None = None
+    """The second epoch never ends: it `sleeps`, `ignores` signals and exceptions, or `holds` Python's lock in C."""
 
 
 def make_trial(trial_id: str, *, train_size: int = 833, seed: int = 0, epochs: Sequence[int] = (4,)) -> Trial:
@@ -93,7 +98,7 @@ def run(
         if index == 1:
             _meet_fate(run_dir, trial, script, allocation)
         time.sleep(script.epoch_seconds)
-        history.append(_record(trial, index + 1, loss))
+        history.append(_record(trial, index + 1, loss, script.epoch_seconds))
         verdict = on_epoch(history[-1])
         if verdict is Verdict.STOP:
             status = Status.STOPPED
@@ -161,9 +166,27 @@ def _meet_fate(run_dir: Path, trial: Trial, script: Script, allocation: Allocati
     begun = len(list((run_dir / "seen").glob(f"{trial.trial_id}-*.json")))
     if begun <= script.kills:
         os.kill(os.getpid(), signal.SIGKILL)
+    if begun <= script.segfaults:
+        ctypes.string_at(0)
+    if script.hangs is not None:
+        (run_dir / f"{trial.trial_id}.hangs").touch()
+        _hang(script.hangs)
 
 
-def _record(trial: Trial, epoch: int, loss: float) -> EpochRecord:
+def _hang(how: str) -> NoReturn:
+    """Never return."""
+    if how == "holds":
+        ctypes.PyDLL(None).pause()
+    while True:
+        try:
+            while True:
+                time.sleep(1)
+        except BaseException:
+            if how != "ignores":
+                raise
+
+
+def _record(trial: Trial, epoch: int, loss: float, seconds: float) -> EpochRecord:
     bounds = [
         sum(phase.epochs for phase in trial.strategy.phases[:count]) for count in range(len(trial.strategy.phases))
     ]
@@ -176,6 +199,6 @@ def _record(trial: Trial, epoch: int, loss: float) -> EpochRecord:
         val_loss=loss,
         val_accuracy=1 / (1 + loss),
         learning_rate=0.001,
-        epoch_seconds=0.01,
+        epoch_seconds=seconds or 0.01,
         images_per_second=100.0,
     )
