@@ -50,7 +50,7 @@ class Kind(StrEnum):
     LOST = "lost attempts"
     """Trials until their worker was lost; what a checkpoint saved of them was not spent twice."""
     INTERRUPTED = "interrupted attempts"
-    """Trials that ran when the run was ended by Ctrl-C or a signal."""
+    """Trials that were paused, or ran when the run was ended: by Ctrl-C, a signal, or a budget that is spent."""
     CACHES = "cache and feature builds"
     """Within trials: what others find done."""
     IDLE = "idle"
