@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from raybench.errors import ExperimentError, RunError
 from raybench.experiment import FILE_SUFFIXES, DatasetConfig, Experiment
-from raybench.manifest import MANIFEST, Manifest, read_manifest
+from raybench.manifest import EXPERIMENT, MANIFEST, Manifest, read_manifest
 from raybench.records import Facts, Status, Trial
 from raybench.results import finished_trial_ids
 from raybench.strategies import base_name
@@ -81,8 +81,8 @@ def check_extension(run_dir: Path, experiment: Experiment, facts: Facts, label: 
         RunError: the run directory cannot be read.
 
     """
-    if not (run_dir / MANIFEST).exists():
-        return
+    if not ((run_dir / MANIFEST).exists() and (run_dir / EXPERIMENT).exists()):
+        return  # nothing was run, or what it was is lost
     earlier = read_manifest(run_dir)
     try:
         trials = earlier.trials()

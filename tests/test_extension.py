@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from raybench.choices import Choices
-from raybench.errors import ExperimentError
+from raybench.errors import ExperimentError, RunError
 from raybench.experiment import parse_experiment
 from raybench.extension import check_extension
-from raybench.manifest import EXPERIMENT, read_manifest, write_manifest
+from raybench.manifest import EXPERIMENT, MANIFEST, check_belongs, read_manifest, write_manifest
 from raybench.records import DatasetFacts, Facts, Status, WeightsFacts
 from raybench.results import write_trial
 from raybench.trials import expand, first_row, searches_of
@@ -317,3 +317,15 @@ def test_a_run_that_died_between_its_two_files_can_go_on(tmp_path: Path) -> None
     written = write_run(tmp_path / "other", more, None)
     (folder / EXPERIMENT).write_bytes((written / EXPERIMENT).read_bytes())
     check(folder, more)
+
+
+@pytest.mark.parametrize("lost", [MANIFEST, EXPERIMENT])
+def test_a_directory_that_lost_one_of_its_two_files_is_gone_on_with_by_the_experiment_of_that_name(
+    lost: str, tmp_path: Path
+) -> None:
+    folder = write_run(tmp_path / "run", SMALL)
+    (folder / lost).unlink()
+    check_belongs(folder, parse_experiment(dict(SMALL), "small.yaml"))
+    check(folder, SMALL)
+    with pytest.raises(RunError, match="holds a run of experiment 'small', not of 'other'"):
+        check_belongs(folder, parse_experiment({**SMALL, "name": "other"}, "other.yaml"))

@@ -22,7 +22,7 @@ from tests.chaos.material import ASHA, TRIALS, write_material
 COMMAND = str(Path(sys.executable).with_name("raybench"))
 CORES = "3"
 KINDS = ("driver", "worker", "raylet")
-WAIT_SECONDS = 180
+WAIT_SECONDS = 400
 MOST_DELAY_SECONDS = 6.0
 """After the first trial has finished and another one runs."""
 EXACT = ["status", "val_loss", "val_accuracy", "test_loss", "test_accuracy", "best_epoch", "epochs_run", "train_loss"]
