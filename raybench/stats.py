@@ -301,7 +301,7 @@ def _score_interval(
     t = _quantile(confidence, freedom)
     shrink = 1 + t**2 / size
     centre = (value + t**2 / (2 * size)) / shrink
-    half = t / shrink * math.sqrt(spread / size + t**2 / (4 * size**2))
+    half = t / shrink * math.sqrt(spread / size + t**2 / (4 * size) / size)
     return Estimate(
         value=value,
         low=max(0.0, centre - half),

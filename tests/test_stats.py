@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import norm, ttest_1samp, ttest_ind
 
@@ -99,6 +99,7 @@ def test_perfect_score_is_not_taken_for_certainty(accuracy: float) -> None:
     accuracies=st.lists(st.floats(0, 1), min_size=1, max_size=5),
     images=st.one_of(st.none(), st.integers(2, 10**6)),
 )
+@example(accuracies=[1.5998115919383142e-142] * 5, images=None)
 def test_interval_holds_the_mean_and_stays_between_zero_and_one(accuracies: list[float], images: int | None) -> None:
     estimate = mean_interval(scores(*accuracies, images=images))
     assert estimate.value == pytest.approx(np.mean(accuracies))
