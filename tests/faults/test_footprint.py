@@ -62,7 +62,7 @@ def in_processes(*calls: str) -> list[int]:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", f"from tests.training import test_footprint as here; print(here.{call})"],
+            [sys.executable, "-c", f"from tests.faults import test_footprint as here; print(here.{call})"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
