@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from raybench.checkpoint_paths import state_path
 from raybench.errors import ExperimentError, RunError
 from raybench.experiment import FILE_SUFFIXES, DatasetConfig, Experiment
 from raybench.manifest import EXPERIMENT, MANIFEST, Manifest, read_manifest
@@ -226,8 +227,6 @@ def _digest(facts: Facts, trial: Trial) -> str:
 
 def _ended_or_begun(run_dir: Path, trial_ids: Iterable[str]) -> set[str]:
     """Return the ids of trials of which there is something to lose: their scores, or the epochs of a checkpoint."""
-    from raybench.training.checkpoint import state_path  # noqa: PLC0415 - torch, which preflight has imported by now
-
     statuses = finished_trial_ids(run_dir)
     ended = {Status.COMPLETED, Status.STOPPED}
     return {

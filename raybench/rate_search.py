@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from raybench.checkpoint_paths import weights_path
 from raybench.choices import Choices
 from raybench.errors import InterruptedRunError
 from raybench.events import Event, TrialEnded
@@ -180,7 +181,6 @@ def _interrupted_before(run_dir: Path) -> InterruptedRunError:
 
 def _remove_weights(folder: Path, trial_id: str) -> None:
     """Remove what a try learned: nobody asks for it, and five networks a configuration fill disks."""
-    from raybench.training.checkpoint import weights_path  # noqa: PLC0415
     from raybench.training.weight_files import card_path  # noqa: PLC0415
 
     weights = weights_path(folder, trial_id)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from raybench.atomic import replacing
+from raybench.checkpoint_paths import state_path, weights_path
 from raybench.errors import InterruptedRunError, RunError, WeightsError
 from raybench.experiment import Experiment
 from raybench.learning_rates import TUNING_SEED
@@ -121,8 +122,6 @@ class Reuse:
         self, source: _Source, experiment: Experiment, facts: Facts, console: Console, on_start: OnStart
     ) -> tuple[int, int]:
         """Return how many trials were taken over, and how many of these without weights."""
-        from raybench.training.checkpoint import state_path  # noqa: PLC0415 - torch, which preflight has imported
-
         rates = rates_before(self._run_dir)
         searches = [search for search in searches_of(experiment, facts) if search.search_id not in rates]
         rates |= choose_rates(self._run_dir, searches)
@@ -187,8 +186,7 @@ def _found(
 
 def _copy_weights(source: Path, run_dir: Path, trial_id: str) -> bool:
     """Copy what a trial learned, its card, and the backbone that it shares with others; return whether it is there."""
-    from raybench.training.checkpoint import weights_path  # noqa: PLC0415 - torch, as above
-    from raybench.training.weight_files import card_path, read_card  # noqa: PLC0415
+    from raybench.training.weight_files import card_path, read_card  # noqa: PLC0415 - torch, which preflight has imported
 
     theirs = weights_path(source, trial_id)
     try:

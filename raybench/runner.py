@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from raybench.atomic import remove_left
+from raybench.checkpoint_paths import state_path
 from raybench.choices import Choices
 from raybench.errors import InterruptedRunError, RunError
 from raybench.events import Notice, TrialEnded
@@ -324,7 +325,7 @@ def _tidy(run_dir: Path, done: Collection[str]) -> None:
     """Remove what processes left that died while they wrote, and the checkpoints of trials that have a row."""
     remove_left(run_dir)
     for trial_id in done:
-        (run_dir / "checkpoints" / f"{trial_id}.pt").unlink(missing_ok=True)
+        state_path(run_dir, trial_id).unlink(missing_ok=True)
 
 
 def _mention_others(run_dir: Path, trials: Sequence[Trial], statuses: Mapping[str, Status], console: Console) -> None:

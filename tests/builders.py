@@ -39,3 +39,13 @@ def make_trial(trial_id: str = TRIAL.trial_id, *phases: Phase, model: str = "res
     strategy = replace(TRIAL.strategy, phases=phases or (PHASE,))
     fields = {"strategy": strategy, "model": ModelSpec(name=model, head=None), **changes}
     return replace(TRIAL, trial_id=trial_id, **fields)
+
+
+class Clock:
+    """A clock that stands still until its `now`, in seconds, is set."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now

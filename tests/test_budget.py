@@ -12,21 +12,13 @@ from raybench.ledger import Entry, Kind, append
 from raybench.pace import least_epochs, pace_keys
 from raybench.records import AshaSettings, Pace
 from raybench.spending import Books, Machine
-from tests.builders import PHASE, make_trial
+from tests.builders import PHASE, Clock, make_trial
 
 HERE = Machine(node="here", instance_type="local", usd_per_hour=3600.0)
 """A dollar a second."""
 UNKNOWN = replace(HERE, usd_per_hour=None)
 NOTHING = Spending(usd=0.0, hours=0.0)
 ASHA = AshaSettings(grace_period=2, reduction_factor=3, group_by=("dataset",))
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

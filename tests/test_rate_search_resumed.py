@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 import raybench
 from raybench.manifest import MANIFEST
 from raybench.scheduling.cluster import quiet_ray, ray_session
+from tests.commands import call, start
 
 SMALL = """
 name: small
@@ -139,17 +138,7 @@ def test_failed_tries_are_run_again_on_request(small: Path) -> None:
 
 def test_an_interrupted_search_goes_on_and_chooses_as_if_it_had_not_been(small: Path) -> None:
     (small / "hold").touch()
-    command = [str(Path(sys.executable).with_name("raybench")), "run", "small.yaml", "--run-dir", "run"]
-    environment = {**os.environ, "PYTHONPATH": str(small), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
-    process = subprocess.Popen(
-        [*command, "--num-cpus", "1"],
-        cwd=small,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start("run", "small.yaml", "--run-dir", "run", "--num-cpus", "1", folder=small)
     deadline = time.monotonic() + 500
     while not list((small / "run/search/results").glob("*.parquet")):
         assert process.poll() is None, process.communicate()
@@ -165,11 +154,9 @@ def test_an_interrupted_search_goes_on_and_chooses_as_if_it_had_not_been(small: 
     assert set(first["outcome"]) == {"ended", "unfinished"}
     assert not first["chosen"].any()
 
-    done = subprocess.run(
-        [command[0], "resume", "run", "--num-cpus", "1"], cwd=small, env=environment, capture_output=True, check=False
-    )
+    done = call("resume", "run", "--num-cpus", "1", folder=small)
 
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     again = raybench.load_search(small / "run")
     kept = first[first["outcome"] == "ended"].index
     pd.testing.assert_frame_equal(

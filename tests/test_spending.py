@@ -6,16 +6,9 @@ import pytest
 
 from raybench.ledger import Kind, load, summary
 from raybench.spending import Books, Machine, Spent
+from tests.builders import Clock
 
 HERE = Machine(node="here", instance_type="local", usd_per_hour=3600.0)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from raybench.ledger import Kind
 from raybench.records import Status
 from raybench.scheduling.resources import Node, Share, count_places, held_share
 from raybench.scheduling.trainable import ENDED, SPENT
+from raybench.scheduling.unsaved import Unsaved
 from raybench.spending import Books, Machine
 
 KINDS: Final[Mapping[Status, Kind]] = {
@@ -23,7 +24,7 @@ SHORT_ID: Final = 6
 """Digits of a node's id that tell machines of one host name apart."""
 
 
-class Bookkeeper(Callback):
+class Bookkeeper(Unsaved, Callback):
     """Begins and ends attempts in the books.
 
     Args:
@@ -52,10 +53,6 @@ class Bookkeeper(Callback):
         self._machines: dict[str, Node] = {}
         """By Ray's id."""
         self._names: dict[str, str] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Ray Tune writes its callbacks into files that are never read back."""
-        return {}
 
     def machines(self) -> Sequence[Node]:
         """Return the machines that Ray has, and count those that have room for a trial."""

@@ -28,6 +28,7 @@ from raybench.scheduling.asha import EpochReport, GroupedAsha
 from raybench.scheduling.decisions import DecisionLog, find_desk
 from raybench.scheduling.queue import InOrder
 from raybench.scheduling.trainable import ENDED, EPOCH, STORAGE, EpochNews, ended_event, failed_result
+from raybench.scheduling.unsaved import Unsaved
 
 GRACE_SECONDS = 20
 """Between SIGTERM and the end, for trials to reach the end of an epoch: Kubernetes kills after 30 s, AWS takes a spot
@@ -127,7 +128,7 @@ class RecordingScheduler(InOrder):
             ray.get(find_desk(self._desk).tell.remote(decision.trial_id, decision.epoch), timeout=TELL_SECONDS)
 
 
-class Announcer(Callback):
+class Announcer(Unsaved, Callback):
     """Turns what Ray Tune says into events, and knows which trials have a row."""
 
     def __init__(
@@ -146,10 +147,6 @@ class Announcer(Callback):
         self._run_dir = run_dir
         self._on_event = on_event
         self._problems = problems
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Ray Tune writes its callbacks into files that are never read back."""
-        return {}
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
         """Tell that a trial has a process now; Ray Tune begins one that was given up once more, only to be told so."""

@@ -14,18 +14,20 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 
 from raybench.budget import Budget, least_seconds
+from raybench.checkpoint_paths import state_path
 from raybench.events import Notice
 from raybench.formats import duration_text
 from raybench.records import AshaSettings, Pace, Trial
 from raybench.scheduling.decisions import find_desk
 from raybench.scheduling.driver import TELL_SECONDS, Announcer, Problems
 from raybench.scheduling.trainable import EPOCH, EpochNews
+from raybench.scheduling.unsaved import Unsaved
 
 if TYPE_CHECKING:
     from raybench.scheduling.tune import Settings
 
 
-class BudgetWatch(Callback):
+class BudgetWatch(Unsaved, Callback):
     """Lets no trial start, or go on with another epoch, that would pass the budget.
 
     Args:
@@ -58,18 +60,14 @@ class BudgetWatch(Callback):
         self._desk = desk
         self._announcer = announcer
         self._problems = problems
-        self._checkpoints = run_dir / "checkpoints"
+        self._run_dir = run_dir
         self._paces = paces
         self._val_images = val_images
         self._asha = asha
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Ray Tune writes its callbacks into files that are never read back."""
-        return {}
-
     def may_start(self, trial: Trial) -> bool:
         """Return whether the trial, should it end as soon as it can, keeps within the budget."""
-        begun = (self._checkpoints / f"{trial.trial_id}.pt").exists()
+        begun = state_path(self._run_dir, trial.trial_id).exists()
         least = 0.0 if begun else self._least_seconds(trial)
         if least < self._budget.seconds_left():
             return True
@@ -103,7 +101,7 @@ class BudgetWatch(Callback):
             self._announcer.tell(Notice(text=text, lasting=True))
 
 
-class TimeoutWatch(Callback):
+class TimeoutWatch(Unsaved, Callback):
     """Ends the process of a trial that has taken too long, whatever it does, and writes the trial's failed row.
 
     Args:
@@ -131,10 +129,6 @@ class TimeoutWatch(Callback):
         self._clock = clock
         self._started: dict[TuneTrial, float] = {}
         self._epochs: dict[str, int] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Ray Tune writes its callbacks into files that are never read back."""
-        return {}
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
         """Note when an attempt began."""

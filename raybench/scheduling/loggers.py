@@ -26,6 +26,7 @@ from raybench.records import Status, Trial
 from raybench.results import read_trial
 from raybench.scheduling.driver import Problems
 from raybench.scheduling.trainable import ENDED, EPOCH
+from raybench.scheduling.unsaved import Unsaved
 from raybench.trials import first_row
 
 PACKAGES: Final[dict[str, str]] = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
@@ -64,7 +65,7 @@ class LoggedTrial:
         Path(self.local_path).mkdir(parents=True, exist_ok=True)
 
 
-class Trackers(Callback):
+class Trackers(Unsaved, Callback):
     """Hands reports to Ray's callbacks as numbers.
 
     Args:
@@ -89,10 +90,6 @@ class Trackers(Callback):
         self._trials = trials
         self._problems = problems
         self._loggers: list[Any] = []
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Ray Tune writes its callbacks into files that are never read back."""
-        return {}
 
     @contextmanager
     def open(self) -> Iterator[None]:

@@ -21,12 +21,13 @@ from ray.tune.search import Searcher
 from raybench.records import Trial
 from raybench.scheduling.resources import Node, Share, count_places, nodes
 from raybench.scheduling.trainable import trial_config
+from raybench.scheduling.unsaved import Unsaved
 
 ROOM_SECONDS = 10
 """How long a machine that joins the cluster may wait until trials are meant for it."""
 
 
-class InOrder(FIFOScheduler):
+class InOrder(Unsaved, FIFOScheduler):
     """Starts trials in the order in which Ray Tune hears of them, and never ends one; knows which have not ended.
 
     `on_lost` is told of each trial whose process was lost, before it is begun again; `weigh` says how many places the
@@ -43,10 +44,6 @@ class InOrder(FIFOScheduler):
         """In the order in which they came."""
         self._on_lost = on_lost
         self._weigh = weigh
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Ray Tune writes its schedulers into files that are never read back."""
-        return {}
 
     def on_trial_add(self, tune_controller: object, trial: TuneTrial) -> None:
         """Hear of a trial, or once more of one whose worker was lost."""
@@ -97,7 +94,7 @@ class Room:
         return max(1, self._places + self._spare)
 
 
-class TrialQueue(Searcher):
+class TrialQueue(Unsaved, Searcher):
     """Hands trials to Ray Tune in the given order, one more only while there is room for it.
 
     A trial that ends leaves its process to the next one. For one that Ray Tune hears of before, it makes a placement
@@ -123,10 +120,6 @@ class TrialQueue(Searcher):
         self._room = room
         self._may_start = may_start
         self._weigh = weigh
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Ray Tune writes its searchers into files that are never read back."""
-        return {}
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:  # type: ignore[override]  # Ray Tune's annotation knows nothing of FINISHED
         """Return the config of the next trial, None where it has to wait, or that none comes any more."""
@@ -157,7 +150,7 @@ class AllEnded(Exception):  # noqa: N818 - no error
     """Every trial of a Tuner has ended."""
 
 
-class Finish(Callback):
+class Finish(Unsaved, Callback):
     """Ends a Tuner with its last trial.
 
     Otherwise Ray Tune would write a snapshot, and look for the files of its loggers, for every trial: some
@@ -166,10 +159,6 @@ class Finish(Callback):
 
     def __init__(self, has_ended: Callable[[], bool]) -> None:
         self._has_ended = has_ended
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Ray Tune writes its callbacks into files that are never read back."""
-        return {}
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: object) -> None:
         """Raise where no trial is left.

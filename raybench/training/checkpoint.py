@@ -25,16 +25,6 @@ ASSUMED_BYTES_PER_SECOND = 200e6
 """Speed of the disk, as long as nothing was saved: that of a slow one, since a short trial might be done sooner."""
 
 
-def state_path(run_dir: Path, trial_id: str) -> Path:
-    """Return where a running trial keeps its state."""
-    return run_dir / "checkpoints" / f"{trial_id}.pt"
-
-
-def weights_path(run_dir: Path, trial_id: str) -> Path:
-    """Return where an ended trial keeps its best epoch's weights."""
-    return run_dir / "checkpoints" / f"{trial_id}.safetensors"
-
-
 class Checkpointer:
     """Saves one trial's state, no more often than the cost of a save allows.
 

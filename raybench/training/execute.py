@@ -22,12 +22,13 @@ import pandas as pd
 import torch
 
 from raybench.cache import cache_root
+from raybench.checkpoint_paths import state_path
 from raybench.cost import add_cost
 from raybench.pace import epochs_of, seconds_alone
 from raybench.records import Allocation, DatasetSpec, EpochRecord, Footprint, Status, Trial, TrialResult, Verdict
 from raybench.results import Predictions, read_trial, write_trial
 from raybench.training.augment import crops
-from raybench.training.checkpoint import LEAST_SECONDS, Checkpointer, state_path
+from raybench.training.checkpoint import LEAST_SECONDS, Checkpointer
 from raybench.training.data import ImageData, load_images
 from raybench.training.feature_cache import FeatureCache
 from raybench.training.first_phase import FirstPhase, shared_first_phase

@@ -16,12 +16,12 @@ from typing import Final
 from torch import Tensor
 
 from raybench.atomic import replacing
+from raybench.checkpoint_paths import weights_path
 from raybench.errors import RunError, WeightsError
 from raybench.records import ModelSpec, Status, Trial, TrialResult
 from raybench.results import read_trial
 from raybench.training.architectures import model_kind
 from raybench.training.backbone import backbone_digest, backbone_tensors, head_tensors
-from raybench.training.checkpoint import weights_path
 from raybench.training.models import build_unset
 from raybench.training.network import Network
 from raybench.training.weight_files import (

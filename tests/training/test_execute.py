@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from raybench.checkpoint_paths import state_path, weights_path
 from raybench.records import Allocation, EpochRecord, Status, Verdict
 from raybench.results import load_history, load_predictions, load_results, write_trial
-from raybench.training.checkpoint import state_path, weights_path
 from raybench.training.execute import run
 from raybench.training.weight_files import read_card, read_tensors
 from tests.builders import TRIAL

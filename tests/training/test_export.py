@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from raybench.checkpoint_paths import weights_path
 from raybench.errors import DataError, InputError, ModelError, RunError, WeightsError
 from raybench.records import (
     Allocation,
@@ -22,7 +23,6 @@ from raybench.records import (
     Verdict,
 )
 from raybench.results import load_predictions, load_results, write_trial
-from raybench.training.checkpoint import weights_path
 from raybench.training.execute import run
 from raybench.training.export import export_trial
 from raybench.training.models import build_network

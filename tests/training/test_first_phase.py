@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from raybench.checkpoint_paths import weights_path
 from raybench.records import Allocation, EpochRecord, Status, Strategy, Trial, TrialResult, Verdict
 from raybench.results import load_history, load_predictions, read_trial
-from raybench.training.checkpoint import weights_path
 from raybench.training.execute import run
 from raybench.training.first_phase import shared_first_phase
 from raybench.training.weight_files import read_tensors

@@ -15,11 +15,12 @@ import pytest
 import torch
 
 import raybench
+from raybench.checkpoint_paths import state_path
 from raybench.errors import RunError, WeightsError
 from raybench.records import Allocation, EpochRecord, Trial, TrialResult, Verdict
 from raybench.results import load_history
 from raybench.runs import open_run
-from raybench.training.checkpoint import Checkpointer, state_path
+from raybench.training.checkpoint import Checkpointer
 from raybench.training.execute import run
 from raybench.training.weight_files import read_tensors
 from tests.builders import PHASE, TRIAL, make_trial

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from raybench.checkpoint_paths import weights_path
 from raybench.errors import WeightsError
 from raybench.records import Allocation, Trial, Verdict
 from raybench.results import load_predictions, load_results
 from raybench.training.backbone import backbone_tensors
 from raybench.training.batches import Preparation, forward_all
-from raybench.training.checkpoint import weights_path
 from raybench.training.data import load_images
 from raybench.training.execute import run
 from raybench.training.export import export_trial
