@@ -27,7 +27,8 @@ from benchmarks.trivial import EXECUTE, check_ended, make_trials
 from raybench.events import Event, TrialEnded
 from raybench.progress import Progress
 from raybench.records import AshaSettings, ResourceRequest
-from raybench.scheduling.tune import Settings, run_trials
+from raybench.scheduling.settings import Settings
+from raybench.scheduling.tune import run_trials
 
 FEW, MANY = 1_000, 10_000
 AT_MOST = 1.2

@@ -34,7 +34,8 @@ from raybench.experiment import parse_experiment
 from raybench.records import Allocation, EpochRecord, ResourceRequest, Trial, TrialResult, Tuning, Verdict
 from raybench.results import load_history, load_results
 from raybench.scheduling.meters import BENCH
-from raybench.scheduling.tune import Settings, run_trials
+from raybench.scheduling.settings import Settings
+from raybench.scheduling.tune import run_trials
 from raybench.training import execute, preflight
 from raybench.training.batches import evaluation_batch, training_order
 from raybench.training.data import load_images

@@ -26,7 +26,8 @@ from raybench.events import Event, TrialEnded
 from raybench.progress import Progress
 from raybench.records import AshaSettings, ResourceRequest
 from raybench.results import load_history
-from raybench.scheduling.tune import Settings, run_trials
+from raybench.scheduling.settings import Settings
+from raybench.scheduling.tune import run_trials
 
 AT_LEAST = 50.0
 """Times less than the plain function."""

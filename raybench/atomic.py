@@ -11,7 +11,7 @@ from typing import Final
 
 import psutil
 
-from raybench.errors import StorageError
+from raybench.errors import RunError, StorageError
 
 WRITERS: Final = re.compile("PytorchStreamWriter|I/O error|os error [0-9]+|unexpected pos")
 """What torch and safetensors say in errors of their own where a file could not be written."""
@@ -47,6 +47,20 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def first_writing(run_dir: Path) -> Iterator[None]:
+    """Turn what the system says where a run directory cannot be written to into an error that says what to do.
+
+    Raises:
+        RunError: nothing was started.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{run_dir}: cannot be written to: {error}; give another --run-dir") from None
 
 
 def remove_left(folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from raybench.cost import SECONDS_PER_HOUR
 from raybench.errors import ExperimentError
-from raybench.formats import usd_text
+from raybench.formats import duration_text, usd_text
 from raybench.ledger import Kind, load, summary
 from raybench.pace import least_epochs, seconds_alone
 from raybench.records import AshaSettings, Pace, Trial
@@ -81,15 +81,20 @@ class Budget:
                 f"{label}: budget.usd: {self._usd:g} is spent: the run took {usd_text(spent.usd)} so far; give more"
             )
         if self._hours is not None and spent.hours >= self._hours:
+            took = duration_text(spent.hours * SECONDS_PER_HOUR)
             raise ExperimentError(
-                f"{label}: budget.hours: {self._hours:g} is spent: the run took {spent.hours:.3g} so far; give more"
+                f"{label}: budget.hours: {self._hours:g} is spent: the run took {took} so far; give more"
             )
 
     def text(self) -> str:
         """Return the budget, and what was spent of it, in words."""
         spent = self.spent()
         parts = [] if self._usd is None else [f"${self._usd:g} ({usd_text(spent.usd)} spent)"]
-        parts += [] if self._hours is None else [f"{self._hours:g} hours ({spent.hours:.3g} spent)"]
+        parts += (
+            []
+            if self._hours is None
+            else [f"{self._hours:g} h ({duration_text(spent.hours * SECONDS_PER_HOUR)} spent)"]
+        )
         return " and ".join(parts)
 
 

@@ -22,7 +22,7 @@ from typing import Final, Self
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from raybench.atomic import replacing
+from raybench.atomic import first_writing, replacing
 from raybench.errors import RunError
 
 LEASE: Final = ".lease"
@@ -67,26 +67,29 @@ class Lease(AbstractContextManager["Lease"]):
         """
         if self._lock is not None:
             return
-        try:
+        with first_writing(self._run_dir):
             self._run_dir.mkdir(parents=True, exist_ok=True)
             try:
-                lock: BaseFileLock = FileLock(self._run_dir / LEASE)
-                lock.acquire(blocking=False)
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-                lock = SoftFileLock(self._run_dir / SOFT_LEASE)
-                lock.acquire(blocking=False)
-        except Timeout:
-            raise RunError(
-                f"{self._run_dir}: is being run by {_who(self._run_dir)}; wait until that ends, or end it"
-            ) from None
-        except OSError as error:
-            raise RunError(f"{self._run_dir}: cannot be written to: {error}; give another --run-dir") from None
-        self._lock = lock
+                self._lock = self._locked()
+            except Timeout:
+                raise RunError(
+                    f"{self._run_dir}: is being run by {_who(self._run_dir)}; wait until that ends, or end it"
+                ) from None
         since = datetime.now(UTC).isoformat(timespec="seconds")
         with contextlib.suppress(OSError), replacing(self._run_dir / HOLDER) as temporary:
             temporary.write_text(json.dumps(asdict(Holder(host=platform.node(), pid=os.getpid(), since=since))))
+
+    def _locked(self) -> BaseFileLock:
+        """Return the lock, held. Raises OSError, and Timeout where somebody else holds it."""
+        try:
+            lock: BaseFileLock = FileLock(self._run_dir / LEASE)
+            lock.acquire(blocking=False)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            lock = SoftFileLock(self._run_dir / SOFT_LEASE)
+            lock.acquire(blocking=False)
+        return lock
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

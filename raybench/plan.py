@@ -7,10 +7,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from raybench.budget import Budget, spent_before
 from raybench.experiment import Experiment
 from raybench.manifest import MANIFEST, rates_before
+from raybench.prices import per_hour, prices
 from raybench.records import DatasetFacts, Facts, ResourceRequest, Status, Trial
 from raybench.results import finished_trial_ids
+from raybench.spending import Books
 from raybench.stats import detectable_gap
 from raybench.trials import expand, group_of
 from raybench.tries import SearchPlan, plan_search
@@ -43,6 +46,8 @@ class Plan:
     datasets: tuple[DatasetPlan, ...]
     most_epochs: int
     """Epochs of all trials that are not done, where nothing ends early."""
+    budget: str | None
+    """What the run may spend and has spent, in words; None where nothing limits it."""
     search: SearchPlan | None
     """What choosing learning rates takes before the trials; None where all of them are fixed."""
 
@@ -66,8 +71,17 @@ def make_plan(experiment: Experiment, facts: Facts, run_dir: Path) -> Plan:
         request=experiment.resource_request(),
         datasets=tuple(_dataset_plan(dataset, trials) for dataset in facts.datasets.values()),
         most_epochs=sum(trial.epochs for trial in trials if trial.trial_id not in statuses),
+        budget=_budget(experiment, run_dir),
         search=plan_search(experiment, facts, run_dir, rates),
     )
+
+
+def _budget(experiment: Experiment, run_dir: Path) -> str | None:
+    asked = experiment.budget
+    if asked is None:
+        return None
+    earlier = spent_before(run_dir, per_hour(prices(experiment.price_per_hour_usd)))
+    return Budget(usd=asked.usd, hours=asked.hours, earlier=earlier, books=Books()).text()
 
 
 def _dataset_plan(facts: DatasetFacts, trials: list[Trial]) -> DatasetPlan:

@@ -28,7 +28,8 @@ from raybench.trials import UNDECIDED, Search, first_row, is_undecided, searches
 from raybench.tries import FOLDER, choose_rates, configuration_key, failure_texts, is_to_run
 
 if TYPE_CHECKING:
-    from raybench.scheduling.tune import Outcome, Settings
+    from raybench.scheduling.settings import Settings
+    from raybench.scheduling.tune import Outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,16 +168,17 @@ def _run(
                     shared_ray(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address)
                 )
         except KeyboardInterrupt:
-            raise _interrupted_before(run_dir) from None
+            raise interrupted_before() from None
         outcome = run_trials(tries, run_dir=folder, settings=settings, on_event=tell, on_start=start)
     tell_problems(outcome.problems)
     if not started:
-        raise _interrupted_before(run_dir)
+        raise interrupted_before()
     return outcome
 
 
-def _interrupted_before(run_dir: Path) -> InterruptedRunError:
-    return InterruptedRunError(f"Interrupted before anything was started; {run_dir} is as it was.")
+def interrupted_before() -> InterruptedRunError:
+    """Return the error of a run that was interrupted before its first trial, or try of a learning rate."""
+    return InterruptedRunError("Interrupted before any trial was started. Go on with the same command.")
 
 
 def _remove_weights(folder: Path, trial_id: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from raybench.atomic import replacing
+from raybench.atomic import first_writing, replacing
 from raybench.checkpoint_paths import state_path, weights_path
 from raybench.errors import InterruptedRunError, RunError, WeightsError
 from raybench.experiment import Experiment
@@ -88,18 +88,17 @@ class Reuse:
         if not self._sources:
             return
         try:
-            tries = [self._take_tries(each, experiment, facts, console, on_start) for each in self._sources]
-            for source, count in zip(self._sources, tries, strict=True):
-                trials, bare = self._take_trials(source, experiment, facts, console, on_start)
-                source.taken += count + trials
-                _tell(source, console, trials=trials, tries=count, bare=bare, is_last=is_last)
+            with first_writing(self._run_dir):
+                tries = [self._take_tries(each, experiment, facts, console, on_start) for each in self._sources]
+                for source, count in zip(self._sources, tries, strict=True):
+                    trials, bare = self._take_trials(source, experiment, facts, console, on_start)
+                    source.taken += count + trials
+                    _tell(source, console, trials=trials, tries=count, bare=bare, is_last=is_last)
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 f"Interrupted while trials were taken over; {self._run_dir} keeps those that were. "
                 "Go on with the same command."
             ) from None
-        except OSError as error:
-            raise RunError(f"{self._run_dir}: cannot be written to: {error}; give another --run-dir") from None
 
     def _take_tries(
         self, source: _Source, experiment: Experiment, facts: Facts, console: Console, on_start: OnStart

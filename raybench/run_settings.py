@@ -18,7 +18,7 @@ from raybench.records import Facts
 from raybench.spending import Books, Machine
 
 if TYPE_CHECKING:
-    from raybench.scheduling.tune import Settings
+    from raybench.scheduling.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +52,7 @@ def run_settings(
     # Imported here, as below: ray and torch take seconds, and who reads a run needs neither.
     from raybench.scheduling.cluster import LOCAL_INSTANCE  # noqa: PLC0415
     from raybench.scheduling.meters import BENCH  # noqa: PLC0415
-    from raybench.scheduling.tune import Settings, check_settings  # noqa: PLC0415
+    from raybench.scheduling.settings import Settings, check_settings  # noqa: PLC0415
     from raybench.training.devices import find_devices  # noqa: PLC0415
 
     books = books or Books()

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from raybench.atomic import remove_left
+from raybench.atomic import first_writing, remove_left
 from raybench.checkpoint_paths import state_path
 from raybench.choices import Choices
-from raybench.errors import InterruptedRunError, RunError
+from raybench.errors import RunError
 from raybench.events import Notice, TrialEnded
 from raybench.experiment import Experiment, load_experiment
 from raybench.extension import check_extension
@@ -40,7 +40,7 @@ from raybench.manifest import (
 from raybench.prices import prices
 from raybench.progress import Progress, tell_problems
 from raybench.quote import Quote, keep, make_quote
-from raybench.rate_search import search_rates, settle_undecided
+from raybench.rate_search import interrupted_before, search_rates, settle_undecided
 from raybench.records import Facts, Status, Trial
 from raybench.results import RESULTS_ORDER, finished_trial_ids, load_results
 from raybench.reuse import Reuse
@@ -51,7 +51,7 @@ from raybench.trials import expand, is_undecided, searches_of, starting_order
 from raybench.tries import is_to_run
 
 if TYPE_CHECKING:
-    from raybench.scheduling.tune import Settings
+    from raybench.scheduling.settings import Settings
 
 ENDED = frozenset({Status.COMPLETED, Status.STOPPED, Status.FAILED})
 
@@ -150,11 +150,9 @@ def quote(
         trials, facts.datasets, terms, asha=settings.asha, made_at=datetime.now(UTC).isoformat(timespec="seconds")
     )
     if not (directory / MANIFEST).exists() or not finished_trial_ids(directory):
-        try:
+        with first_writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
             keep(directory, made)
-        except OSError as error:
-            raise RunError(f"{directory}: cannot be written to: {error}; give another --run-dir") from None
     return made
 
 
@@ -227,11 +225,9 @@ def _search_and_train(
         nonlocal started
         started = True
         lease.take()
-        try:
+        with first_writing(directory):
             write_manifest(directory, experiment, facts, choices, rates, prices=prices(experiment.price_per_hour_usd))
             books.open(directory)
-        except OSError as error:
-            raise RunError(f"{directory}: cannot be written to: {error}; give another --run-dir") from None
 
     take_over = partial(
         others.take_over, experiment, facts, console, lambda rates: start(chosen_before(directory), rates)
@@ -283,7 +279,7 @@ def _search_and_train(
         )
     tell_problems(outcome.problems)
     if not started:
-        raise InterruptedRunError(f"Interrupted before anything was started; {directory} is as it was.")
+        raise interrupted_before()
     return replace(run, interrupted=outcome.interrupted, budget_reached=outcome.budget_reached)
 
 

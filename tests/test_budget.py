@@ -102,7 +102,7 @@ def test_sessions_before_count_each_once_with_the_last_line_of_each_machine(cloc
     assert limits.spent().usd == pytest.approx(95)
     assert limits.spent().hours * 3600 == pytest.approx(65)
     assert limits.seconds_left() == pytest.approx(100 - 95 - ENDING_SECONDS)
-    assert limits.text() == "$100 ($95.00 spent) and 1 hours (0.0181 spent)"
+    assert limits.text() == "$100 ($95.00 spent) and 1 h (1 min 05 s spent)"
 
 
 def test_nothing_was_spent_where_there_is_no_ledger(tmp_path: Path) -> None:
@@ -135,9 +135,9 @@ def test_an_unknown_price_refuses_dollars_with_one_message_that_names_the_key(
     ("usd", "hours", "says"),
     [
         (20.0, None, "small.yaml: budget.usd: 20 is spent: the run took $20.00 so far; give more"),
-        (None, 2.0, "small.yaml: budget.hours: 2 is spent: the run took 2.5 so far; give more"),
+        (None, 2.0, "small.yaml: budget.hours: 2 is spent: the run took 2 h 30 min so far; give more"),
         (20.0, 100.0, "small.yaml: budget.usd: 20 is spent: the run took $20.00 so far; give more"),
-        (100.0, 2.0, "small.yaml: budget.hours: 2 is spent: the run took 2.5 so far; give more"),
+        (100.0, 2.0, "small.yaml: budget.hours: 2 is spent: the run took 2 h 30 min so far; give more"),
     ],
 )
 def test_a_budget_that_is_spent_is_refused_and_a_larger_one_is_not(

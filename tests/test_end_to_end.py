@@ -198,7 +198,7 @@ def test_interruption_before_the_first_trial_leaves_nothing_behind(folder: Path)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=100)
     assert process.returncode == 130, out + err
-    assert err == "Interrupted before anything was started; never is as it was.\n"
+    assert err == "Interrupted before any trial was started. Go on with the same command.\n"
     assert not (folder / "never").exists()
     _, alive = psutil.wait_procs(family, timeout=20)
     assert alive == []

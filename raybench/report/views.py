@@ -79,6 +79,8 @@ def plan_view(plan: "Plan", facts: Facts) -> RenderableType:
         )
     table.add_row("stopping", _stopping(plan))
     table.add_row("each asks for", _request(plan.request))
+    if plan.budget is not None:
+        table.add_row("budget", f"at most {plan.budget}")
     parts: list[RenderableType] = [Text(f"Plan of {safe_text(plan.name)}", style="bold"), _indented(table)]
     for dataset in plan.datasets:
         parts += [Text(), _dataset_title(dataset), _indented(_dataset_view(dataset))]

@@ -24,7 +24,7 @@ from raybench.scheduling.trainable import EPOCH, EpochNews
 from raybench.scheduling.unsaved import Unsaved
 
 if TYPE_CHECKING:
-    from raybench.scheduling.tune import Settings
+    from raybench.scheduling.settings import Settings
 
 
 class BudgetWatch(Unsaved, Callback):

@@ -19,7 +19,7 @@ from raybench.scheduling.choosing import Settled, settle
 from raybench.scheduling.cluster import import_path, quiet_ray, ray_session
 from raybench.scheduling.meters import BENCH, Origin
 from raybench.scheduling.resources import count_places
-from raybench.scheduling.tune import Settings, check_settings
+from raybench.scheduling.settings import Settings, check_settings
 
 
 def measure_terms(trials: Sequence[Trial], settings: Settings, tell: Callable[[Notice], None]) -> Terms:

@@ -7,41 +7,39 @@ Every call is a fresh Tuner over the trials given to it. Ray Tune's own director
 is read back: what lasts are rows, checkpoints and the decision log in the run directory.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import ray
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune import Callback, PlacementGroupFactory
 from ray.tune.experiment import Trial as TuneTrial
 
-from raybench.budget import Budget
 from raybench.choices import Choices
 from raybench.errors import RaybenchError, StorageError
 from raybench.events import Event
 from raybench.ledger import Kind
 from raybench.process_memory import usable_bytes
-from raybench.records import AshaSettings, ResourceRequest, Status, Trial
+from raybench.records import Footprint, Status, Trial
 from raybench.scheduling import resources
-from raybench.scheduling.asha import GroupedAsha
+from raybench.scheduling.asha import Decision, GroupedAsha
 from raybench.scheduling.bookkeeper import Bookkeeper
 from raybench.scheduling.choosing import Settled, settle, unmeasured
-from raybench.scheduling.cluster import check_session, environment, import_path, lost_process, quiet_ray, ray_session
+from raybench.scheduling.cluster import environment, import_path, lost_process, quiet_ray, ray_session
 from raybench.scheduling.decisions import LOG_NAME, DecisionLog, find_desk, open_desk
-from raybench.scheduling.driver import Announcer, Interruption, Problems, RecordingScheduler, Storage, ray_failures
-from raybench.scheduling.limits import limits_of
+from raybench.scheduling.driver import Announcer, Problems, RecordingScheduler, Storage
+from raybench.scheduling.interruption import Interruption, ray_failures
+from raybench.scheduling.limits import Limits, limits_of
 from raybench.scheduling.losses import Losses
 from raybench.scheduling.meters import Origin
 from raybench.scheduling.queue import AllEnded, Finish, InOrder, Room, TrialQueue
+from raybench.scheduling.settings import Settings, check_settings
 from raybench.scheduling.shares import Shares
 from raybench.scheduling.trainable import Shared, run_trial
-from raybench.spending import Books
 from raybench.trials import group_of
 
 TUNE_ENVIRONMENT = {
@@ -54,49 +52,6 @@ TUNE_ENVIRONMENT = {
 }
 PASSES = 3
 """A Tuner may leave a trial without a word, when a process could not be handed to it: it is given to a fresh one."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """How trials are run; nothing of it changes what they result in, but for stopping early."""
-
-    asha: AshaSettings | None
-    """None: no trial is stopped because of others."""
-    resources: ResourceRequest
-    """Of each trial."""
-    num_cpus: int | None = None
-    """Cores that this machine counts as having; None: those it has."""
-    num_gpus: int | None = None
-    """GPUs that this machine counts as having; None: those it has."""
-    address: str | None = None
-    """`HOST:PORT` of a Ray cluster, or `auto`; None: Ray is started here, for this run."""
-    price_per_hour_usd: Mapping[str, float] = field(default_factory=dict)
-    """Of a whole machine, by instance type."""
-    cache_limit_bytes: int | None = None
-    """Most that a machine's cache folder may hold; None: what its disk holds."""
-    budget: Budget | None = None
-    """What the run may spend; None: whatever it takes."""
-    val_images: Mapping[str, int] = field(default_factory=dict)
-    """Sizes of val splits, by dataset, by which the budget tells what a trial will take."""
-    trial_timeout_seconds: float | None = None
-    """What an attempt at a trial may take before it is taken to hang; None: any time."""
-    memory_bytes: int | None = None
-    """Most of each machine's memory that trials may take together; None: of what it has, all but a reserve."""
-    max_failures: int = 3
-    """Lost workers that one trial survives; it goes on from its checkpoint each time."""
-    execute: str = "raybench.training.execute:run"
-    """`package.module:function` that trains one trial; see `raybench.scheduling.trainable.Execute`."""
-    bench: str | None = None
-    """`package.module:Class` that measures before the first trial; None: nothing is measured. See
-    `raybench.scheduling.meters.Bench`."""
-    earlier: Choices = field(default_factory=Choices)
-    """What an earlier run on this run directory chose, which holds."""
-    books: Books = field(default_factory=Books)
-    """Where the time of machines is entered; these are nobody's."""
-    log_to: tuple[str, ...] = ()
-    """What else epochs and scores go to: of `raybench.scheduling.loggers.PACKAGES`."""
-    experiment: str = ""
-    """Its name, for those."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,23 +68,26 @@ class Outcome:
     """What went wrong beside the trials, such as an event that could not be shown."""
 
 
-def check_settings(settings: Settings, *, cpus: float = math.inf, gpus: float = math.inf) -> None:
-    """Check what can be checked before Ray starts; `cpus` and `gpus` are what this machine has, where that is known.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Driver:
+    """What hears, tells and keeps what happens in this process."""
 
-    Raises:
-        InputError: a share or a count that no machine can give, more than what this machine is declared to have, or
-            an address where nothing listens.
+    announcer: Announcer
+    interruption: Interruption
+    problems: Problems
+    storage: Storage
 
-    """
-    check_session(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address)
-    resources.check_request(settings.resources)
-    if settings.address is not None or ray.is_initialized():
-        return  # what there is then is for Ray to say
-    here = resources.Node(
-        cpus=cpus if settings.num_cpus is None else settings.num_cpus,
-        gpus=gpus if settings.num_gpus is None else settings.num_gpus,
-    )
-    resources.fit(settings.resources, [here])
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Work:
+    """What every Tuner of a run is given."""
+
+    shared: Shared
+    shares: Shares
+    scheduler: InOrder
+    limits: Limits
+    room: Room
+    callbacks: Sequence[Callback]
 
 
 def run_trials(
@@ -157,28 +115,14 @@ def run_trials(
     """
     check_settings(settings)
     run_dir = run_dir.resolve()
-    problems = Problems()
-    storage = Storage()
-    announcer = Announcer(
-        trials={trial.trial_id: trial for trial in trials},
-        run_dir=run_dir,
-        on_event=on_event,
-        problems=problems,
-        storage=storage,
-    )
+    by_id = {trial.trial_id: trial for trial in trials}
+    problems, storage = Problems(), Storage()
+    announcer = Announcer(trials=by_id, run_dir=run_dir, on_event=on_event, problems=problems, storage=storage)
     interruption = Interruption(announcer.tell, storage=storage)
+    driver = _Driver(announcer=announcer, interruption=interruption, problems=problems, storage=storage)
     reached = False
     try:
-        reached = _run(
-            trials,
-            run_dir=run_dir,
-            settings=settings,
-            on_start=on_start,
-            announcer=announcer,
-            interruption=interruption,
-            problems=problems,
-            storage=storage,
-        )
+        reached = _run(by_id, run_dir=run_dir, settings=settings, on_start=on_start, driver=driver)
     except KeyboardInterrupt:
         interruption.requested = True
     finally:
@@ -188,7 +132,7 @@ def run_trials(
         raise StorageError(
             f"{storage.problem}; what was finished is kept: once that is mended, 'raybench resume' goes on"
         )
-    statuses = {trial.trial_id: announcer.statuses.get(trial.trial_id, Status.UNFINISHED) for trial in trials}
+    statuses = {trial_id: announcer.statuses.get(trial_id, Status.UNFINISHED) for trial_id in by_id}
     return Outcome(
         statuses=statuses,
         interrupted=interruption.requested and Status.UNFINISHED in statuses.values(),
@@ -198,15 +142,12 @@ def run_trials(
 
 
 def _run(
-    trials: Sequence[Trial],
+    trials: Mapping[str, Trial],
     *,
     run_dir: Path,
     settings: Settings,
     on_start: Callable[[Choices], None],
-    announcer: Announcer,
-    interruption: Interruption,
-    problems: Problems,
-    storage: Storage,
+    driver: _Driver,
 ) -> bool:
     """Start Ray and hand the trials to it until each has a row; return whether the budget ended that early."""
     books = settings.books
@@ -217,151 +158,183 @@ def _run(
             ends_with_run = session.enter_context(
                 ray_session(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address)
             )
-        session.enter_context(interruption.listening())
-        interruption.at_once = ends_with_run
-        interruption.lost = lost_process
+        session.enter_context(driver.interruption.listening())
+        driver.interruption.at_once = ends_with_run
+        driver.interruption.lost = lost_process
         with books.during(Kind.MEASURING):
-            settled = _settled(trials, settings, announcer=announcer, interruption=interruption)
+            settled = _settled(trials, settings, driver)
         on_start(settled.choices)
         run_dir.mkdir(parents=True, exist_ok=True)
-        by_id = {trial.trial_id: trial for trial in trials}
-        footprints = {key: each for known in settled.choices.memory.values() for key, each in known.items()}
-        shares = Shares(
-            settled.share,
-            resources.nodes(),
-            host_bytes=settings.memory_bytes or usable_bytes(),
-            footprints=footprints,
-        )
+        shares = _shares(settled, settings)
         bookkeeper = Bookkeeper(
             books,
             share=settled.share,
-            share_of=lambda trial_id: shares.of(by_id[trial_id]),
+            share_of=lambda trial_id: shares.of(trials[trial_id]),
             machines=resources.nodes,
             usd_per_hour=settings.price_per_hour_usd,
         )
         bookkeeper.machines()
         session.enter_context(books.trials(bookkeeper.places(len(trials)), bookkeeper.shares()))
-        callbacks: list[Callback] = [announcer, bookkeeper]
-        if settings.log_to:
-            # Imported here because it takes seconds, and few runs are asked for it.
-            from raybench.scheduling.loggers import Trackers  # noqa: PLC0415
-
-            trackers = Trackers(
-                settings.log_to,
-                experiment=settings.experiment,
-                run_dir=run_dir,
-                trials=by_id,
-                problems=problems,
-            )
-            session.enter_context(trackers.open())
-            callbacks.append(trackers)
-        with open_desk(None if settings.asha is None else log.path) as desk:
-            shared = Shared(
-                run_dir=run_dir,
-                share=settled.share,
-                steps={} if settings.bench is None else settled.choices.steps,
-                paces={} if settings.bench is None else settled.choices.paces,
-                inference={} if settings.bench is None else settled.choices.inference,
-                footprints=footprints if settings.bench is not None else {},
-                memory_bytes=settings.memory_bytes,
-                price_per_hour_usd=dict(settings.price_per_hour_usd),
-                cache_limit_bytes=settings.cache_limit_bytes,
-                desk=desk,
-                execute=settings.execute,
-                import_path=import_path(),
-                directory=Path.cwd(),
-            )
-            interruption.pause = find_desk(desk).pause.remote
-            limits = limits_of(
-                settings,
-                paces=settled.choices.paces,
-                desk=desk,
-                run_dir=run_dir,
-                announcer=announcer,
-                problems=problems,
-            )
-            callbacks += limits.callbacks
-            losses = Losses(
-                by_id,
-                shares,
-                most=settings.max_failures,
-                desk=desk,
-                announcer=announcer,
-                problems=problems,
-            )
-
-            def weigh(trial_id: str) -> int:
-                return shares.times(by_id[trial_id])
-
-            scheduler = InOrder(on_lost=losses.lost, weigh=weigh)
-            if settings.asha is not None:
-                scheduler = RecordingScheduler(
-                    asha=GroupedAsha.from_log(settings.asha, decisions),
-                    log=log,
-                    desk=desk,
-                    trials=by_id,
-                    groups={trial.trial_id: group_of(trial, settings.asha.group_by) for trial in trials},
-                    problems=problems,
-                    storage=storage,
-                    on_lost=losses.lost,
-                    weigh=weigh,
-                )
-            for _ in range(PASSES):
-                remaining = [trial for trial in trials if trial.trial_id not in announcer.statuses]
-                if remaining and not interruption.ends and not limits.reached():
-                    _fit(
-                        remaining,
-                        shared,
-                        placement=lambda config: shares.of(by_id[config["trial"]]).placement(),
-                        weigh=weigh,
-                        scheduler=scheduler,
-                        # A waiting trial makes a cluster grow.
-                        room=Room(settled.share, spare=0 if ends_with_run else 1, machines=bookkeeper.machines),
-                        may_start=lambda trial: not interruption.ends and limits.may_start(trial),
-                        callbacks=callbacks,
-                        interruption=interruption,
-                    )
-            if not interruption.ends and not limits.reached():
-                for trial in trials:
-                    announcer.settle(trial.trial_id, f"no process took it in {PASSES} attempts", retries=0)
-            return limits.reached()
+        trackers = session.enter_context(_trackers(trials, run_dir, settings, driver.problems))
+        desk = session.enter_context(open_desk(None if settings.asha is None else log.path))
+        driver.interruption.pause = find_desk(desk).pause.remote
+        shared = _shared(settled, run_dir=run_dir, settings=settings, desk=desk)
+        limits = limits_of(
+            settings,
+            paces=settled.choices.paces,
+            desk=desk,
+            run_dir=run_dir,
+            announcer=driver.announcer,
+            problems=driver.problems,
+        )
+        work = _Work(
+            shared=shared,
+            shares=shares,
+            scheduler=_scheduler(
+                trials, shares, log=log, decisions=decisions, settings=settings, desk=desk, driver=driver
+            ),
+            limits=limits,
+            # A waiting trial makes a cluster grow.
+            room=Room(settled.share, spare=0 if ends_with_run else 1, machines=bookkeeper.machines),
+            callbacks=[driver.announcer, bookkeeper, *trackers, *limits.callbacks],
+        )
+        _work_off(trials, work, driver)
+        return limits.reached()
 
 
-def _settled(
-    trials: Sequence[Trial], settings: Settings, *, announcer: Announcer, interruption: Interruption
-) -> Settled:
+def _settled(trials: Mapping[str, Trial], settings: Settings, driver: _Driver) -> Settled:
     """Return what trials get. Raises ExperimentError, and KeyboardInterrupt where the run is to end."""
     machines = resources.nodes()
     if settings.bench is None:
         return unmeasured(settings.resources, machines, settings.earlier)
     try:
         return settle(
-            trials,
+            list(trials.values()),
             request=settings.resources,
             machines=machines,
             earlier=settings.earlier,
             origin=Origin(import_path=import_path(), directory=Path.cwd(), bench=settings.bench),
-            tell=announcer.tell,
-            stopped=lambda: interruption.requested,
+            tell=driver.announcer.tell,
+            stopped=lambda: driver.interruption.requested,
         )
     except RayError as error:
         raise RaybenchError(f"Ray failed before the first trial: {error}; run it again") from error
 
 
-def _fit(
-    trials: Sequence[Trial],
-    shared: Shared,
+def _footprints(settled: Settled) -> dict[str, Footprint]:
+    """Return what trials are expected to take, whatever the device that it was measured on."""
+    return {key: each for known in settled.choices.memory.values() for key, each in known.items()}
+
+
+def _shares(settled: Settled, settings: Settings) -> Shares:
+    return Shares(
+        settled.share,
+        resources.nodes(),
+        host_bytes=settings.memory_bytes or usable_bytes(),
+        footprints=_footprints(settled),
+    )
+
+
+def _shared(settled: Settled, *, run_dir: Path, settings: Settings, desk: str) -> Shared:
+    """Return what every trial gets; of measurements only where the experiment wants them."""
+    choices = Choices() if settings.bench is None else settled.choices
+    return Shared(
+        run_dir=run_dir,
+        share=settled.share,
+        steps=choices.steps,
+        paces=choices.paces,
+        inference=choices.inference,
+        footprints={} if settings.bench is None else _footprints(settled),
+        memory_bytes=settings.memory_bytes,
+        price_per_hour_usd=dict(settings.price_per_hour_usd),
+        cache_limit_bytes=settings.cache_limit_bytes,
+        desk=desk,
+        execute=settings.execute,
+        import_path=import_path(),
+        directory=Path.cwd(),
+    )
+
+
+@contextmanager
+def _trackers(
+    trials: Mapping[str, Trial], run_dir: Path, settings: Settings, problems: Problems
+) -> Iterator[Sequence[Callback]]:
+    """Send epochs and scores elsewhere during a `with` block, where that is asked for."""
+    if not settings.log_to:
+        yield ()
+        return
+    # Imported here because it takes seconds, and few runs are asked for it.
+    from raybench.scheduling.loggers import Trackers  # noqa: PLC0415
+
+    trackers = Trackers(
+        settings.log_to, experiment=settings.experiment, run_dir=run_dir, trials=trials, problems=problems
+    )
+    with trackers.open():
+        yield (trackers,)
+
+
+def _scheduler(
+    trials: Mapping[str, Trial],
+    shares: Shares,
     *,
-    placement: Callable[[Mapping[str, str]], PlacementGroupFactory],
-    weigh: Callable[[str], int],
-    scheduler: InOrder,
-    room: Room,
-    may_start: Callable[[Trial], bool],
-    callbacks: Sequence[Callback],
-    interruption: Interruption,
-) -> None:
-    """Let one Tuner run the trials, in a directory that is gone afterwards."""
-    queue = TrialQueue(trials, count_live=scheduler.count_live, room=room, may_start=may_start, weigh=weigh)
+    log: DecisionLog,
+    decisions: Sequence[Decision],
+    settings: Settings,
+    desk: str,
+    driver: _Driver,
+) -> InOrder:
+    """Return what decides which trial goes on: every one, or those that ASHA does not stop."""
+    losses = Losses(
+        trials, shares, most=settings.max_failures, desk=desk, announcer=driver.announcer, problems=driver.problems
+    )
+
+    def weigh(trial_id: str) -> int:
+        return shares.times(trials[trial_id])
+
+    if settings.asha is None:
+        return InOrder(on_lost=losses.lost, weigh=weigh)
+    return RecordingScheduler(
+        asha=GroupedAsha.from_log(settings.asha, decisions),
+        log=log,
+        desk=desk,
+        trials=trials,
+        groups={trial_id: group_of(trial, settings.asha.group_by) for trial_id, trial in trials.items()},
+        problems=driver.problems,
+        storage=driver.storage,
+        on_lost=losses.lost,
+        weigh=weigh,
+    )
+
+
+def _work_off(trials: Mapping[str, Trial], work: _Work, driver: _Driver) -> None:
+    """Let Tuners run the trials until each has a row, or the run is to end."""
+
+    def over() -> bool:
+        return driver.interruption.ends or work.limits.reached()
+
+    for _ in range(PASSES):
+        remaining = [trial for trial_id, trial in trials.items() if trial_id not in driver.announcer.statuses]
+        if remaining and not over():
+            _fit(remaining, trials, work, driver.interruption)
+    if not over():
+        for trial_id in trials:
+            driver.announcer.settle(trial_id, f"no process took it in {PASSES} attempts", retries=0)
+
+
+def _fit(remaining: Sequence[Trial], trials: Mapping[str, Trial], work: _Work, interruption: Interruption) -> None:
+    """Let one Tuner run the trials that remain, in a directory that is gone afterwards."""
+    shares = work.shares  # of the work, what follows sends this alone to Ray's processes
+    queue = TrialQueue(
+        remaining,
+        count_live=work.scheduler.count_live,
+        room=work.room,
+        may_start=lambda trial: not interruption.ends and work.limits.may_start(trial),
+        weigh=lambda trial_id: shares.times(trials[trial_id]),
+    )
+
+    def placement(config: Mapping[str, str]) -> PlacementGroupFactory:
+        return shares.of(trials[config["trial"]]).placement()
+
     with (
         ray_failures(interruption),
         suppress(AllEnded),
@@ -369,11 +342,11 @@ def _fit(
         environment(TUNE_ENVIRONMENT),
     ):
         tune.Tuner(
-            tune.with_resources(partial(run_trial, shared=shared), placement),
+            tune.with_resources(partial(run_trial, shared=work.shared), placement),
             tune_config=tune.TuneConfig(
                 search_alg=queue,
-                num_samples=len(trials),
-                scheduler=scheduler,
+                num_samples=len(remaining),
+                scheduler=work.scheduler,
                 reuse_actors=True,  # starting Python and importing torch takes longer than many a trial
                 trial_name_creator=_name,
                 trial_dirname_creator=_name,
@@ -382,7 +355,7 @@ def _fit(
                 name="trials",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[*callbacks, Finish(queue.ended)],
+                callbacks=[*work.callbacks, Finish(queue.ended)],
                 stop=interruption,
                 failure_config=tune.FailureConfig(max_failures=-1),  # `Losses` decides
             ),

@@ -8,7 +8,7 @@ datasets: [{name: digits, source: digits, image_size: 8, train_sizes: [64], augm
 models: ["chaos_networks:Narrow", "chaos_networks:Wide"]
 strategies: [fine-tune, fine-tune+augment]
 seeds: [0, 1, 2, 3, 4, 5]
-training: {epochs: 8, patience: 8, batch_size: 8}
+training: {epochs: 6, patience: 6, batch_size: 8}
 scheduler: none
 resources: {measure: false, cpu: 1}
 """
@@ -37,7 +37,7 @@ class Narrow(nn.Module):
 
     def forward(self, images):
         if self.training:
-            time.sleep(0.04)
+            time.sleep(0.02)
             descriptor = os.open(LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             os.write(descriptor, b".")
             os.close(descriptor)

@@ -16,6 +16,8 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
+from raybench.ledger import Kind
+from raybench.ledger import load as load_ledger
 from raybench.results import load_history, load_predictions, load_results
 from tests.chaos.material import ASHA, TRIALS, write_material
 
@@ -23,10 +25,12 @@ COMMAND = str(Path(sys.executable).with_name("raybench"))
 CORES = "3"
 KINDS = ("driver", "worker", "raylet")
 WAIT_SECONDS = 400
-MOST_DELAY_SECONDS = 6.0
-"""After the first trial has finished and another one runs."""
+MOST_DELAY_SECONDS = 5.0
+"""After the first trial has finished and another one runs; less where hardly a trial would be left to disturb."""
+LEFT_TO_DISTURB = 3
 EXACT = ["status", "val_loss", "val_accuracy", "test_loss", "test_accuracy", "best_epoch", "epochs_run", "train_loss"]
 EPOCH = ["trial_id", "phase", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate"]
+ENDS = {Kind.COMPLETED, Kind.STOPPED}
 TRACEBACK = "Traceback"
 
 
@@ -92,7 +96,8 @@ class Chaos:
         """Kill something once a trial has finished and another runs; return what was on disk then."""
         run_dir = self.folder / name
         self._wait(process, lambda: len(_rows(run_dir)) >= 1 and bool(_workers(process)))
-        time.sleep(self._random.uniform(0, MOST_DELAY_SECONDS))
+        moment = time.monotonic() + self._random.uniform(0, MOST_DELAY_SECONDS)
+        self._wait(process, lambda: time.monotonic() >= moment or len(_rows(run_dir)) >= TRIALS - LEFT_TO_DISTURB)
         victims = self._victims(here, process)
         here.running = len(_workers(process))
         for victim in victims:
@@ -121,6 +126,9 @@ class Chaos:
                     here.faults.append("recorded decisions changed")
             elif path.startswith("results/") and after.get(path) != content:
                 here.faults.append(f"{path} of a finished trial was lost or written again")
+        ledger = load_ledger(self.folder / name)
+        ends = ledger[ledger["kind"].isin(ENDS)]["trial_id"].value_counts()
+        here.faults += [f"{trial_id} ended {count} times" for trial_id, count in ends.items() if count > 1]
         rows = self._table(name)
         if len(rows) != TRIALS or not set(rows["status"]) <= {"completed", "stopped"}:
             here.faults.append(f"{len(rows)} of {TRIALS} trials ended: {rows['status'].value_counts().to_dict()}")

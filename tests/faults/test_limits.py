@@ -21,7 +21,8 @@ from raybench.scheduling.cluster import LOCAL_INSTANCE, quiet_ray, ray_session
 from raybench.scheduling.decisions import find_desk, open_desk
 from raybench.scheduling.driver import Announcer, Problems
 from raybench.scheduling.limits import BudgetWatch, TimeoutWatch
-from raybench.scheduling.tune import Outcome, Settings, run_trials
+from raybench.scheduling.settings import Settings
+from raybench.scheduling.tune import Outcome, run_trials
 from raybench.spending import Books
 from tests.scheduling.fakes import EXECUTE, Script, make_trial, starts, write_scripts
 

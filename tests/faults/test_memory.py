@@ -8,7 +8,8 @@ import pytest
 from raybench.records import AshaSettings, ResourceRequest, Status, Trial
 from raybench.results import load_results
 from raybench.scheduling.cluster import quiet_ray, ray_session
-from raybench.scheduling.tune import Outcome, Settings, run_trials
+from raybench.scheduling.settings import Settings
+from raybench.scheduling.tune import Outcome, run_trials
 from tests.scheduling.fakes import EXECUTE, Script, make_trial, starts, write_scripts
 
 ASHA: AshaSettings | None = None

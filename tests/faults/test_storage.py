@@ -12,7 +12,8 @@ from raybench.events import Event, TrialEnded
 from raybench.records import AshaSettings, ResourceRequest, Status
 from raybench.results import finished_trial_ids
 from raybench.scheduling.cluster import quiet_ray, ray_session
-from raybench.scheduling.tune import Outcome, Settings, run_trials
+from raybench.scheduling.settings import Settings
+from raybench.scheduling.tune import Outcome, run_trials
 from tests.scheduling.fakes import EXECUTE, Script, make_trial, write_scripts
 
 NAMES = tuple("abcdef")

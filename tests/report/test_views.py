@@ -104,6 +104,13 @@ def results_of(*rows: dict[str, object]) -> pd.DataFrame:
     return frame
 
 
+def test_a_plan_says_what_the_run_may_spend() -> None:
+    facts = facts_with()
+    assert "budget" not in words(plan_view(plan_of(facts), facts))
+    text = words(plan_view(plan_of(facts, budget={"usd": 5, "hours": 2}), facts))
+    assert "budget at most $5 ($0.00 spent) and 2 h (0.0 s spent)" in text
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_plan_says_what_would_run_on_what(width: int) -> None:
     facts = facts_with()

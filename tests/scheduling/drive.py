@@ -5,7 +5,8 @@ from pathlib import Path
 
 from raybench.events import Event
 from raybench.records import AshaSettings, ResourceRequest
-from raybench.scheduling.tune import Settings, run_trials
+from raybench.scheduling.settings import Settings
+from raybench.scheduling.tune import run_trials
 from tests.scheduling.fakes import EXECUTE, make_trial
 
 ASHA = AshaSettings(grace_period=1, reduction_factor=2, group_by=("dataset", "train_size", "seed"))

@@ -9,7 +9,8 @@ import pytest
 from raybench.ledger import Kind, load, summary
 from raybench.records import AshaSettings, ResourceRequest
 from raybench.scheduling.cluster import ray_session
-from raybench.scheduling.tune import Settings, run_trials
+from raybench.scheduling.settings import Settings
+from raybench.scheduling.tune import run_trials
 from raybench.spending import Books, Machine
 from tests.scheduling.fakes import EXECUTE, Script, make_trial, starts, write_scripts
 

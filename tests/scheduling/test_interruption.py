@@ -15,7 +15,7 @@ import pytest
 from raybench.events import Event
 from raybench.records import Status
 from raybench.results import finished_trial_ids, load_results
-from raybench.scheduling.driver import GRACE_SECONDS, Interruption
+from raybench.scheduling.interruption import GRACE_SECONDS, Interruption
 from tests.scheduling.fakes import Script, starts, write_scripts
 
 pytestmark = pytest.mark.minutes

@@ -11,7 +11,8 @@ from raybench.errors import InputError
 from raybench.records import ResourceRequest
 from raybench.scheduling.cluster import ray_session
 from raybench.scheduling.loggers import PACKAGES, check_trackers
-from raybench.scheduling.tune import Settings, run_trials
+from raybench.scheduling.settings import Settings
+from raybench.scheduling.tune import run_trials
 from tests.scheduling.fakes import EXECUTE, Script, make_trial, write_scripts
 
 

@@ -7,7 +7,7 @@ import pytest
 from raybench.errors import ExperimentError, InputError
 from raybench.records import ResourceRequest
 from raybench.scheduling.resources import Node, Share, check_declared, check_request, count_places, fit
-from raybench.scheduling.tune import Settings, check_settings
+from raybench.scheduling.settings import Settings, check_settings
 
 LAPTOP = Node(cpus=2, gpus=0)
 BOX = Node(cpus=8, gpus=2)

@@ -15,7 +15,8 @@ from raybench.results import finished_trial_ids, load_results, read_trial
 from raybench.scheduling.asha import Decision
 from raybench.scheduling.cluster import ray_session
 from raybench.scheduling.decisions import LOG_NAME, DecisionLog, find_desk, open_desk
-from raybench.scheduling.tune import Outcome, Settings, run_trials
+from raybench.scheduling.settings import Settings
+from raybench.scheduling.tune import Outcome, run_trials
 from tests.scheduling.fake_bench import BENCH, Figures, write_figures
 from tests.scheduling.fakes import EXECUTE, Script, make_trial, starts, write_scripts
 
