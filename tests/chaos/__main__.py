@@ -1,8 +1,9 @@
-"""`python -m tests.chaos [--rounds 20] [--seed 0]`: disturb runs, print what came of each; exit 1 on a fault."""
+"""`python -m tests.chaos [--rounds 20] [--seed 0] [--at-once 2]`: disturb runs, say what came of each; 1 on a fault."""
 
 import argparse
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,15 +15,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--at-once", type=int, default=2, help="rounds that are run at once")
     asked = parser.parse_args()
     started = time.monotonic()
     with TemporaryDirectory(prefix="raybench-chaos-", ignore_cleanup_errors=True) as folder:
-        chaos = Chaos(Path(folder), asked.seed)
+        chaos = Chaos(Path(folder), asked.seed, asked.at_once)
         say(f"undisturbed: {chaos.undisturbed_seconds:.0f} s, {chaos.undisturbed_batches // BATCHES} epochs")
         rounds = []
-        for number in range(asked.rounds):
-            rounds.append(chaos.round(number))
-            say(line(rounds[-1], chaos))
+        with ThreadPoolExecutor(asked.at_once) as pool:
+            for each in pool.map(chaos.round, range(asked.rounds)):
+                rounds.append(each)
+                say(line(each, chaos))
         summary(rounds, chaos, time.monotonic() - started)
     sys.exit(any(each.faults for each in rounds))
 

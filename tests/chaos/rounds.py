@@ -53,17 +53,25 @@ class Round:
 
 
 class Chaos:
-    """Disturbs runs in a folder, and holds them against one that nobody disturbed."""
+    """Disturbs runs in a folder, and holds them against one that nobody disturbed.
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    Args:
+        folder: for everything.
+        seed: of the moments.
+        at_once: rounds that will be run at once; as many undisturbed runs are, for their time to be comparable.
+
+    """
+
+    def __init__(self, folder: Path, seed: int, at_once: int) -> None:
         self.folder = folder
-        self._random = random.Random(seed)  # noqa: S311 - for moments, not for secrets
+        self._seed = seed
         write_material(folder)
         started = time.monotonic()
-        done = self._command("run", "chaos.yaml", run_dir="undisturbed")
-        _, err = done.communicate(timeout=WAIT_SECONDS)
-        if done.returncode:
-            raise RuntimeError(f"the undisturbed run ended with {done.returncode}: {err}")
+        names = ["undisturbed", *(f"beside-{number}" for number in range(1, at_once))]
+        for process in [self._command("run", "chaos.yaml", run_dir=name) for name in names]:
+            _, err = process.communicate(timeout=WAIT_SECONDS)
+            if process.returncode:
+                raise RuntimeError(f"an undisturbed run ended with {process.returncode}: {err}")
         self.undisturbed_seconds = time.monotonic() - started
         self.undisturbed_batches = self._log("undisturbed").stat().st_size
         self._rows = self._table("undisturbed")
@@ -94,11 +102,12 @@ class Chaos:
 
     def _wait_and_kill(self, here: Round, process: subprocess.Popen[str], name: str) -> dict[str, bytes]:
         """Kill something once a trial has finished and another runs; return what was on disk then."""
+        chance = random.Random(f"{self._seed} {here.number}")  # noqa: S311 - for moments, not for secrets
         run_dir = self.folder / name
         self._wait(process, lambda: len(_rows(run_dir)) >= 1 and bool(_workers(process)))
-        moment = time.monotonic() + self._random.uniform(0, MOST_DELAY_SECONDS)
+        moment = time.monotonic() + chance.uniform(0, MOST_DELAY_SECONDS)
         self._wait(process, lambda: time.monotonic() >= moment or len(_rows(run_dir)) >= TRIALS - LEFT_TO_DISTURB)
-        victims = self._victims(here, process)
+        victims = _victims(here.kind, process, chance)
         here.running = len(_workers(process))
         for victim in victims:
             victim.kill()
@@ -108,14 +117,6 @@ class Chaos:
         kept = _files(run_dir)
         here.finished = sum(path.startswith("results/") for path in kept)
         return kept
-
-    def _victims(self, here: Round, process: subprocess.Popen[str]) -> list[psutil.Process]:
-        if here.kind == "worker":
-            workers = _workers(process)
-            return [self._random.choice(workers)] if workers else []
-        if here.kind == "raylet":
-            return [each for each in _family(process) if each.name() == "raylet"]
-        return []
 
     def _compare(self, here: Round, name: str, before: dict[str, bytes]) -> None:
         after = _files(self.folder / name)
@@ -186,6 +187,15 @@ class Chaos:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"nothing to kill: {process.poll()}, {process.communicate()}")
             time.sleep(0.05)
+
+
+def _victims(kind: str, process: subprocess.Popen[str], chance: random.Random) -> list[psutil.Process]:
+    if kind == "worker":
+        workers = _workers(process)
+        return [chance.choice(workers)] if workers else []
+    if kind == "raylet":
+        return [each for each in _family(process) if each.name() == "raylet"]
+    return []
 
 
 def _family(process: subprocess.Popen[str]) -> list[psutil.Process]:
