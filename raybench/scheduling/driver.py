@@ -164,12 +164,6 @@ class Announcer(Unsaved, Callback):
         trial.run_metadata.metric_analysis.clear()
         trial.run_metadata.metric_n_steps.clear()
 
-    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
-        """Settle a trial that Ray Tune does not begin again, if nobody has."""
-        del iteration, trials, info
-        reason = f"Ray Tune gave it up after its process ended {trial.num_failures} times"
-        self.settle(trial.config["trial"], reason, retries=max(trial.num_failures - 1, 0))
-
     def settle(self, trial_id: str, reason: str, *, retries: int, kind: str = "WorkerLost") -> None:
         """Write the row of a trial that cannot write its own any more, unless it did so before it was lost."""
         if trial_id in self.statuses:

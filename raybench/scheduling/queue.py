@@ -53,7 +53,7 @@ class InOrder(Unsaved, FIFOScheduler):
     def on_trial_error(self, tune_controller: object, trial: TuneTrial) -> None:
         """Hear that a process was lost: the last moment at which its trial can be given more of a machine."""
         del tune_controller
-        if trial.status != TuneTrial.RUNNING:  # else it is not begun again
+        if trial.status == TuneTrial.ERROR:  # else it is not begun again here, and this may be heard a second time
             self._on_lost(trial)
 
     def choose_trial_to_run(self, tune_controller: object) -> TuneTrial | None:

@@ -51,7 +51,7 @@ TUNE_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in an experiment start from the driver's working directory
 }
 PASSES = 3
-"""A Tuner may leave a trial without a word, when a process could not be handed to it: it is given to a fresh one."""
+"""A Tuner may give a trial up, when a process could not be handed to it, or died just then: a fresh one takes it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import ray
 import torch
+from ray.train._internal.session import get_session
 
 from raybench.records import (
     Allocation,
@@ -58,6 +59,8 @@ class Script:
     """Starts that end with the process killing itself before the second epoch."""
     segfaults: int = 0
     """Starts that end with a crash in C code before the second epoch."""
+    dies_afterwards: bool = False
+    """Its process kills itself when it is handed the next trial."""
     hangs: str | None = None
     """The second epoch never ends: it `sleeps`, `ignores` signals and exceptions, or `holds` Python's lock in C."""
 
@@ -120,6 +123,8 @@ def run(
         retries=allocation.retries,
     )
     write_trial(run_dir, result, history, None)
+    if script.dies_afterwards:
+        type(get_session()).reset = _die  # which Ray Tune calls for the next trial
     seen = json.loads(note.read_text(encoding="utf-8"))
     note.write_text(json.dumps({**seen, "begin": begin, "end": time.time(), "status": status}))
     return result
@@ -171,6 +176,12 @@ def _meet_fate(run_dir: Path, trial: Trial, script: Script, allocation: Allocati
     if script.hangs is not None:
         (run_dir / f"{trial.trial_id}.hangs").touch()
         _hang(script.hangs)
+
+
+def _die(*_: object) -> NoReturn:
+    """End this process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise SystemExit
 
 
 def _hang(how: str) -> NoReturn:

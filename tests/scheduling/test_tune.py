@@ -253,6 +253,18 @@ def test_a_trial_whose_worker_is_killed_goes_on_and_says_so(tmp_path: Path) -> N
     assert row.retries == 1
 
 
+def test_a_trial_that_is_handed_to_a_process_which_dies_then_is_run_elsewhere(tmp_path: Path) -> None:
+    trials = {
+        make_trial("last"): Script(dies_afterwards=True),
+        make_trial("next"): Script(),
+        make_trial("after"): Script(),
+    }
+    outcome = run_scripts(tmp_path, trials, settings())
+    assert set(outcome.statuses.values()) == {Status.COMPLETED}
+    assert outcome.problems == ()
+    assert [entry["trial_id"] for entry in starts(tmp_path)].count("next") == 1
+
+
 def test_a_trial_whose_worker_is_killed_too_often_gets_a_failed_row(tmp_path: Path) -> None:
     trials = {make_trial("doomed"): Script(losses=(1.0, 0.5), kills=99), make_trial("after"): Script()}
     outcome = run_scripts(tmp_path, trials, settings(max_failures=1))
