@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test faults chaos fuzz test-browser coverage bench lint format wheel wheel-quick clean
+.PHONY: help quickstart test chaos fuzz test-browser coverage bench lint format wheel wheel-quick clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,11 +21,9 @@ quickstart: $(INSTALLED) ## Set up, run the built-in experiment (minutes, no GPU
 test: $(INSTALLED) ## Set up, run the tests; ARGS='-k cost -x' is handed to pytest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-# Real processes that hang, crash, fill disks and memory.
-faults: $(INSTALLED) ## Set up, break runs in every way that is known (8 minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -n 2 --dist loadfile $(ARGS)
-
-chaos: $(INSTALLED) ## Set up, kill runs at random moments, hold them against an undisturbed one; ARGS='--rounds 4'
+# Real processes that hang, crash, fill disks and memory; then runs that are killed at random moments.
+chaos: $(INSTALLED) ## Set up, break runs in every way, kill them at random (20 minutes); ARGS='--rounds 3'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -n 2 --dist loadfile
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
 
 # What `make test` looks at with some tens of examples, with thousands of them.

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [--rounds 20] [--seed 0] [--at-once 2]`: disturb runs, say what came of each; 1 on a fault."""
+"""`python -m tests.chaos [--rounds 20] [--seed 0] [--at-once 3]`: disturb runs, say what came of each; 1 on a fault."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--at-once", type=int, default=2, help="rounds that are run at once")
+    parser.add_argument("--at-once", type=int, default=3, help="rounds that are run at once")
     asked = parser.parse_args()
     started = time.monotonic()
     with TemporaryDirectory(prefix="raybench-chaos-", ignore_cleanup_errors=True) as folder:

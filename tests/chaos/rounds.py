@@ -22,7 +22,7 @@ from raybench.results import load_history, load_predictions, load_results
 from tests.chaos.material import ASHA, TRIALS, write_material
 
 COMMAND = str(Path(sys.executable).with_name("raybench"))
-CORES = "3"
+CORES = "2"
 KINDS = ("driver", "worker", "raylet")
 WAIT_SECONDS = 400
 MOST_DELAY_SECONDS = 5.0
