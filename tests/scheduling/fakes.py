@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import ray
-import torch
 from ray.train._internal.session import _TrainSession
 
 from raybench.records import (
@@ -165,6 +164,8 @@ def _meet_fate(run_dir: Path, trial: Trial, script: Script, allocation: Allocati
         time.sleep(0.2)
         del filled
     if (allocation.gpu_memory_share or 1.0) < script.needs_gpu:
+        import torch  # noqa: PLC0415 - every process would take seconds for it
+
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is.")
     if script.raises:
         raise ValueError("the images of this trial are cursed")
