@@ -216,21 +216,6 @@ def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> N
         time.sleep(0.02)
 
 
-def test_one_more_seed_trains_the_new_trials_alone(undisturbed: Done, folder: Path) -> None:
-    assert undisturbed.status == 0
-    run_dir = folder / "extended"
-    shutil.copytree(folder / "runs/own", run_dir)
-    before = {
-        path: path.read_bytes() for name in ("results", "history", "predictions") for path in run_dir.glob(f"{name}/*")
-    }
-    done = run("own.yaml", "--run-dir", "extended", "--set", "seeds=[0, 1, 2]", folder=folder, cores=1)
-    assert done.status == 0, done.err
-    rows = rows_of(run_dir)
-    assert rows["seed"].value_counts().to_dict() == {0: 4, 1: 4, 2: 4}
-    assert len(before) == 3 * 8
-    assert {path: path.read_bytes() for path in before} == before
-
-
 def test_trained_trial_is_shown_exported_and_asked_about_images(
     undisturbed: Done, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
