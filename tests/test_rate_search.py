@@ -1,8 +1,6 @@
 """`learning_rate: auto` with real Ray: the same tries for every configuration, before and apart from its trials."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 import raybench
 from raybench.learning_rates import TUNING_SEED
 from raybench.scheduling.cluster import quiet_ray, ray_session
+from tests.commands import raybench as command
 
 DIGITS = """
 name: digits
@@ -100,25 +99,28 @@ def test_nothing_but_rows_is_left_of_the_tries(digits: Path) -> None:
     assert {path.name for path in (digits / "auto" / "search").iterdir()} == {"results", "history"}
 
 
-def test_commands_say_how_learning_rates_were_chosen(digits: Path) -> None:
+def test_commands_say_how_learning_rates_were_chosen(
+    digits: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def call(*arguments: str) -> str:
+        assert command(*arguments) == 0
+        return capsys.readouterr().out
+
+    monkeypatch.chdir(digits)
+    capsys.readouterr()
     for name, said in (("bad", "Untuned: "), ("auto", "the best of 5 on validation")):
-        assert said in " ".join(call("rank", name, folder=digits).split())
-    shown = call("show", "auto", folder=digits)
+        assert said in " ".join(call("rank", name).split())
+    shown = call("show", "auto")
     chosen = raybench.load_search(digits / "auto").query("chosen")
     assert all(f"{loss:.4f}" in shown for loss in chosen["val_loss"])
     assert "x 0.1" in shown
-    assert "x 0.1" not in call("show", "bad", folder=digits)
-    joined = " ".join(call("rank", "bad", "auto", folder=digits).split())
+    assert "x 0.1" not in call("show", "bad")
+    joined = " ".join(call("rank", "bad", "auto").split())
     assert "bad: Untuned: " in joined
     assert "auto: Learning rates: " in joined
-    planned = " ".join(call("plan", "digits.yaml", folder=digits).split())
+    planned = " ".join(call("plan", "digits.yaml").split())
     assert "20 tries first, at most 100 epochs" in planned
     assert "0.1, 0.3, 1, 3 and 10 times the default" in planned
-
-
-def call(*arguments: str, folder: Path) -> str:
-    command = [str(Path(sys.executable).with_name("raybench")), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
 def test_trials_are_found_without_the_tries_and_nothing_is_run_again(digits: Path, tmp_path: Path) -> None:
