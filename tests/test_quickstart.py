@@ -14,6 +14,9 @@ from raybench.runner import embedded_experiment
 
 pytestmark = pytest.mark.minutes
 
+SIZES = (100, 1197)
+"""Of training sets: two of the experiment's three."""
+
 
 def test_it_compares_eight_configurations_on_three_sizes_with_three_seeds() -> None:
     experiment = load_experiment(embedded_experiment())
@@ -28,7 +31,8 @@ def test_it_compares_eight_configurations_on_three_sizes_with_three_seeds() -> N
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("quickstart") / "run"
-    raybench.run(run_dir=run_dir, overrides=["strategies=[linear-probe]"], quiet=True)
+    overrides = ["strategies=[linear-probe]", "datasets[0].train_sizes=[100, all]"]
+    raybench.run(run_dir=run_dir, overrides=overrides, quiet=True)
     return run_dir
 
 
@@ -52,16 +56,16 @@ def test_how_models_are_computed_is_measured_first_and_kept(run_dir: Path) -> No
 def test_a_probe_of_pretrained_features_beats_one_of_random_features_by_more_than_their_intervals(
     probes: pd.DataFrame,
 ) -> None:
-    assert len(probes) == 2 * 2 * 3
+    assert len(probes) == 2 * 2 * len(SIZES)
     packaged, random = (
         probes[probes["weights"] == weights].set_index(["train_size", "model"]).sort_index()
         for weights in ("packaged", "random")
     )
-    assert len(packaged) == len(random) == 6
+    assert len(packaged) == len(random) == 2 * len(SIZES)
     assert (packaged["test_accuracy_low"] > random["test_accuracy_high"]).all()
 
 
 def test_the_best_probe_of_the_largest_size_is_far_from_chance(probes: pd.DataFrame) -> None:
-    largest = probes[probes["train_size"] == 1197]
+    largest = probes[probes["train_size"] == SIZES[-1]]
     assert largest["test_accuracy"].max() > 0.7
     assert largest["pick"].sum() == 1
