@@ -8,6 +8,7 @@ file beside it that has the backbone, which many heads share.
 import hashlib
 import json
 import math
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -155,7 +156,9 @@ def _read_file(path: Path) -> OrderedDict[str, Tensor]:
             loaded = safetensors.torch.load_file(path)
         else:
             # Mapped where the format allows it: half the time of reading, since what loads them copies them anyway.
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Detected pickle protocol")  # what it cannot read, it says so
+                loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # bytes that are no weight file fail in any way
         raise WeightsError(f"weights {str(path)!r}: {_why_unreadable(error)}") from error
     tensors = _unpacked(loaded)

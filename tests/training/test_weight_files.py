@@ -68,6 +68,14 @@ def test_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path) 
     assert not (tmp_path / "ran").exists()
 
 
+def test_pickle_of_a_later_protocol_is_read_without_a_warning(tmp_path: Path) -> None:
+    torch.save(some_tensors(), tmp_path / "weights.pth", pickle_protocol=3)
+
+    tensors = read_tensors(tmp_path / "weights.pth")
+
+    assert list(tensors) == list(some_tensors())
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("content", [b"", b"\x80", b"no weights at all", b"half"])
 def test_damaged_file_is_refused_by_name(tmp_path: Path, suffix: str, content: bytes) -> None:
