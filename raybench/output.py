@@ -71,10 +71,12 @@ def print_run(run: Run) -> int:
     if failed:
         out.print(Text(f"{failed} of {len(run.trials)} trials failed; their errors: raybench show {run.run_dir}"))
     if run.budget_reached:
+        asked = run.experiment.budget
+        key = "hours" if asked is not None and asked.usd is None else "usd"
         out.print(
             Text(
                 "The budget is reached; what was finished is kept, and the ranking is provisional. Go on by giving "
-                "more in the file, or with --set budget.usd=..."
+                f"more in the file, or with --set budget.{key}=..."
             )
         )
     if run.interrupted:

@@ -337,8 +337,10 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
         return table if table.schema.equals(schema) else _completed(table, schema)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        row = path.parent.with_name("results") / path.name  # a trial without one is trained
+        which = "it" if path == row else str(row)
         raise RunError(
-            f"{path}: cannot be read as Parquet ({reason}); delete it to have the trial trained again"
+            f"{path}: cannot be read as Parquet ({reason}); delete {which} to have the trial trained again"
         ) from error
 
 

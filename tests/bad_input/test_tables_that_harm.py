@@ -95,10 +95,13 @@ LOADERS: dict[str, Callable[[Path], object]] = {
 def test_a_file_in_the_place_of_another_trials_is_refused(folder_name: str, a_run: Path) -> None:
     first, second = sorted((a_run / folder_name).iterdir())[:2]
     first.write_bytes(second.read_bytes())
-    with pytest.raises(RunError, match=f"its rows are of trial {second.stem}"):
+    with pytest.raises(RunError, match=f"its rows are of trial {second.stem}") as raised:
         LOADERS[folder_name](a_run)
+    row = a_run / "results" / first.name
+    which = "it" if first == row else str(row)
+    assert str(raised.value).endswith(f"delete {which} to have the trial trained again"), "without its row it is"
     if folder_name != "history":
-        with pytest.raises(RunError, match="delete it to have the trial trained again"):
+        with pytest.raises(RunError, match="to have the trial trained again"):
             raybench.rank(a_run)
 
 
