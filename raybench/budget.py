@@ -29,6 +29,10 @@ class Spending:
     """NaN where a price is unknown."""
     hours: float
 
+    def time_text(self) -> str:
+        """Return the hours as people write them."""
+        return duration_text(self.hours * SECONDS_PER_HOUR)
+
 
 class Budget:
     """What may still be spent, as time goes by.
@@ -81,20 +85,15 @@ class Budget:
                 f"{label}: budget.usd: {self._usd:g} is spent: the run took {usd_text(spent.usd)} so far; give more"
             )
         if self._hours is not None and spent.hours >= self._hours:
-            took = duration_text(spent.hours * SECONDS_PER_HOUR)
             raise ExperimentError(
-                f"{label}: budget.hours: {self._hours:g} is spent: the run took {took} so far; give more"
+                f"{label}: budget.hours: {self._hours:g} is spent: the run took {spent.time_text()} so far; give more"
             )
 
     def text(self) -> str:
         """Return the budget, and what was spent of it, in words."""
         spent = self.spent()
         parts = [] if self._usd is None else [f"${self._usd:g} ({usd_text(spent.usd)} spent)"]
-        parts += (
-            []
-            if self._hours is None
-            else [f"{self._hours:g} h ({duration_text(spent.hours * SECONDS_PER_HOUR)} spent)"]
-        )
+        parts += [] if self._hours is None else [f"{self._hours:g} h ({spent.time_text()} spent)"]
         return " and ".join(parts)
 
 

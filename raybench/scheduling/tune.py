@@ -221,9 +221,9 @@ def _settled(trials: Mapping[str, Trial], settings: Settings, driver: _Driver) -
         raise RaybenchError(f"Ray failed before the first trial: {error}; run it again") from error
 
 
-def _footprints(settled: Settled) -> dict[str, Footprint]:
+def _footprints(choices: Choices) -> dict[str, Footprint]:
     """Return what trials are expected to take, whatever the device that it was measured on."""
-    return {key: each for known in settled.choices.memory.values() for key, each in known.items()}
+    return {key: each for known in choices.memory.values() for key, each in known.items()}
 
 
 def _shares(settled: Settled, settings: Settings) -> Shares:
@@ -231,7 +231,7 @@ def _shares(settled: Settled, settings: Settings) -> Shares:
         settled.share,
         resources.nodes(),
         host_bytes=settings.memory_bytes or usable_bytes(),
-        footprints=_footprints(settled),
+        footprints=_footprints(settled.choices),
     )
 
 
@@ -244,7 +244,7 @@ def _shared(settled: Settled, *, run_dir: Path, settings: Settings, desk: str) -
         steps=choices.steps,
         paces=choices.paces,
         inference=choices.inference,
-        footprints={} if settings.bench is None else _footprints(settled),
+        footprints=_footprints(choices),
         memory_bytes=settings.memory_bytes,
         price_per_hour_usd=dict(settings.price_per_hour_usd),
         cache_limit_bytes=settings.cache_limit_bytes,
