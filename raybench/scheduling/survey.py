@@ -63,8 +63,8 @@ class Survey:
             node_id=machine.node_id, gpu=1 / MOST_ON_A_GPU if on_gpus else 0, origin=origin, stopped=stopped
         )
         self._tell = tell
-        self._found: dict[tuple[str, int], Step | None] = {}
-        """By key and threads; None: it could not be measured."""
+        self._found: dict[tuple[str, int | None], Step | None] = {}
+        """By key and threads that count; None: it could not be measured."""
 
     def __enter__(self) -> Self:
         return self
@@ -74,17 +74,18 @@ class Survey:
 
     def steps(self, trials: Mapping[str, Trial], *, threads: int) -> dict[str, Step]:
         """Return how the steps of each kind are computed soonest with so many threads; those that fail are left out."""
+        count = self._threads_that_count(threads)
         missing = []
         for key, trial in trials.items():
-            if (key, threads) not in self._found:
-                kept = self._recalled(self._about_step(key, threads), _STEP)
+            if (key, count) not in self._found:
+                kept = self._recalled(self._about_step(key, count), _STEP)
                 if kept is None:
                     missing.append(trial)
                 else:
-                    self._found[key, threads] = kept
+                    self._found[key, count] = kept
         if missing:
             self._measure_steps(missing, threads)
-        return {key: step for key in trials if (step := self._found[key, threads]) is not None}
+        return {key: step for key in trials if (step := self._found[key, count]) is not None}
 
     def number(self, trial: Trial, step: Step, *, most: int) -> int | None:
         """Return how many trials to run at once, on each GPU or on the machine's cores, at most so many.
@@ -197,15 +198,16 @@ class Survey:
         self._tell(Notice(text=f"Measuring how training is fastest: {names}"))
         at_once = 1 if self._gpus else max(1, min(int(self._machine.cpus // threads), MOST_PROCESSES, len(trials)))
         allocation = replace(self._allocation(at_once), threads=threads)
+        count = self._threads_that_count(threads)
         for key, step in self._meters.choose(trials, allocation, at_once=at_once).items():
             if isinstance(step, MeasuringError):
-                self._found[key, threads] = None
+                self._found[key, count] = None
                 self._tell(
                     Notice(text=f"{key}: could not be measured, so it is trained as is usual: {step}", lasting=True)
                 )
             else:
-                self._found[key, threads] = step
-                self._on_machine(remember, self._about_step(key, threads), _STEP.dump_python(step))
+                self._found[key, count] = step
+                self._on_machine(remember, self._about_step(key, count), _STEP.dump_python(step))
 
     def _allocation(self, number: int) -> Allocation:
         """Return what each of so many trials gets, on every GPU or on the machine's cores."""
@@ -216,7 +218,14 @@ class Survey:
             threads=max(1, math.floor(self._machine.cpus * share)),
         )
 
-    def _about_step(self, key: str, threads: int) -> About:
+    def _threads_that_count(self, threads: int) -> int | None:
+        """Return what a choice depends on: None on a GPU, so that trials compute the same whatever their share of it.
+
+        There, threads change a step by less than measurements differ, and a choice changes every number of a trial.
+        """
+        return None if self._gpus else threads
+
+    def _about_step(self, key: str, threads: int | None) -> About:
         return {"what": "step", "on": self._name, "threads": threads, "step": key, **measured_by()}
 
     def _about_solo(self, key: str, threads: int, tuning: Tuning) -> About:

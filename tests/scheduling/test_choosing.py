@@ -173,6 +173,21 @@ def test_trials_share_a_gpu_where_that_pays(machine: Node, tmp_path: Path) -> No
     assert settled(gpu, SMALL, earlier=result.choices).share == result.share
 
 
+def test_how_steps_are_computed_on_a_gpu_does_not_depend_on_a_trials_part_of_it(machine: Node, tmp_path: Path) -> None:
+    gpu = replace(machine, gpus=1, accelerator="A10G")
+    write_figures(tmp_path, Figures(totals={}, on_gpu=True, channels_last=["small"]))
+    half = settled(gpu, SMALL, request=ResourceRequest(gpu=0.5, cpu=None))
+    write_figures(tmp_path, Figures(totals={}, on_gpu=True))
+    whole = settled(gpu, SMALL, request=ResourceRequest(gpu=1, cpu=None))
+    assert (half.share.threads, whole.share.threads) == (2, 4)
+    assert (
+        half.choices.steps
+        == whole.choices.steps
+        == {"A10G": {step_key(SMALL): Step(tuning=LAYOUT, images_per_second=100.0)}}
+    )
+    assert len(asked(tmp_path, "choose")) == 1
+
+
 def test_a_gpu_that_is_only_declared_or_that_torch_does_not_see_is_given_whole(machine: Node, tmp_path: Path) -> None:
     write_figures(tmp_path, Figures(totals={"1": 1.0, "2": 2.0}))
     assert settled(replace(machine, gpus=1), SMALL).share == Share(cpu=4, gpu=1)
