@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ NAMES = tuple("abcdef")
 ASHA = AshaSettings(grace_period=1, reduction_factor=2, group_by=("dataset", "train_size", "seed"))
 SETTINGS = Settings(asha=ASHA, resources=ResourceRequest(gpu=0, cpu=1.0), execute=EXECUTE)
 KILOBYTES = 400
+REMOUNT_SECONDS = 10
 
 needs_mount = pytest.mark.skipif(
     os.geteuid() != 0 or os.name != "posix", reason="a small file system can be mounted by root alone"
@@ -49,7 +51,12 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def remount(disk: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", str(disk)], check=True, capture_output=True)
+    """Change how the disk is mounted; while anybody writes a file, Linux says that it is busy."""
+    command = ["mount", "-o", f"remount,{options}", str(disk)]
+    until = time.monotonic() + REMOUNT_SECONDS
+    while subprocess.run(command, check=False, capture_output=True).returncode:
+        assert time.monotonic() < until, "the disk stays busy"
+        time.sleep(0.01)
 
 
 def run(run_dir: Path, then: Callable[[], object] | None = None) -> Outcome:
