@@ -80,7 +80,7 @@ class Interruption(Stopper):
             if now - self._paused_at >= PAUSE_SECONDS:
                 self.pause()
                 if math.isinf(self._paused_at):
-                    self._tell(Notice(text=self._text(now), lasting=True))
+                    self._tell(Notice(text=self._text(now), lasting=True, ends_run=True))
                 self._paused_at = now
             return False
         if self.at_once:

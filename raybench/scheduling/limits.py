@@ -98,7 +98,7 @@ class BudgetWatch(Unsaved, Callback):
         if not self.reached:
             self.reached = True
             text = f"The budget of {self._budget.text()} ends the run: nothing starts or goes on that would pass it"
-            self._announcer.tell(Notice(text=text, lasting=True))
+            self._announcer.tell(Notice(text=text, lasting=True, ends_run=True))
 
 
 class TimeoutWatch(Unsaved, Callback):

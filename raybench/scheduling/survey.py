@@ -63,7 +63,7 @@ class Survey:
             node_id=machine.node_id, gpu=1 / MOST_ON_A_GPU if on_gpus else 0, origin=origin, stopped=stopped
         )
         self._tell = tell
-        self._found: dict[tuple[str, int | None], Step | None] = {}
+        self._found: dict[tuple[str, int], Step | None] = {}
         """By key and threads that count; None: it could not be measured."""
 
     def __enter__(self) -> Self:
@@ -218,14 +218,14 @@ class Survey:
             threads=max(1, math.floor(self._machine.cpus * share)),
         )
 
-    def _threads_that_count(self, threads: int) -> int | None:
-        """Return what a choice depends on: None on a GPU, so that trials compute the same whatever their share of it.
+    def _threads_that_count(self, threads: int) -> int:
+        """Return what a choice depends on: 0 on a GPU, so that trials compute the same whatever their share of it.
 
         There, threads change a step by less than measurements differ, and a choice changes every number of a trial.
         """
-        return None if self._gpus else threads
+        return 0 if self._gpus else threads
 
-    def _about_step(self, key: str, threads: int | None) -> About:
+    def _about_step(self, key: str, threads: int) -> About:
         return {"what": "step", "on": self._name, "threads": threads, "step": key, **measured_by()}
 
     def _about_solo(self, key: str, threads: int, tuning: Tuning) -> About:

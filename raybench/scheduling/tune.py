@@ -35,6 +35,7 @@ from raybench.scheduling.driver import Announcer, Problems, RecordingScheduler, 
 from raybench.scheduling.interruption import Interruption, ray_failures
 from raybench.scheduling.limits import Limits, limits_of
 from raybench.scheduling.losses import Losses
+from raybench.scheduling.membership import check_members
 from raybench.scheduling.meters import Origin
 from raybench.scheduling.queue import AllEnded, Finish, InOrder, Room, TrialQueue
 from raybench.scheduling.settings import Settings, check_settings
@@ -157,6 +158,13 @@ def _run(
         with books.during(Kind.STARTING):
             ends_with_run = session.enter_context(
                 ray_session(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address)
+            )
+            check_members(
+                resources.nodes(),
+                trials=trials.values(),
+                run_dir=run_dir,
+                import_path=import_path(),
+                tell=driver.announcer.tell,
             )
         session.enter_context(driver.interruption.listening())
         driver.interruption.at_once = ends_with_run
