@@ -12,6 +12,7 @@ from typing import Final
 import psutil
 
 from raybench.errors import RunError, StorageError
+from raybench.mirror import mirror_of
 
 WRITERS: Final = re.compile("PytorchStreamWriter|I/O error|os error [0-9]+|unexpected pos")
 """What torch and safetensors say in errors of their own where a file could not be written."""
@@ -38,7 +39,12 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        mirror = mirror_of(path)
+        if mirror is not None:
+            mirror.put(temporary, path)
         temporary.replace(path)
+    except StorageError:
+        raise
     except Exception as error:
         reason = _reason(error)
         if reason is None:
