@@ -12,6 +12,7 @@ driver that was killed leaves what it had spent by its last line.
 Covered: machines that ran trials, from the moment the run had them. Not covered: a cluster's head, storage, traffic.
 """
 
+import contextlib
 import json
 import math
 from collections.abc import Collection, Iterable
@@ -24,7 +25,8 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from raybench.cost import SECONDS_PER_HOUR
-from raybench.errors import RunError
+from raybench.errors import RunError, StorageError
+from raybench.mirror import publish
 from raybench.regular import check_regular
 
 LEDGER: Final = "ledger.jsonl"
@@ -99,6 +101,8 @@ def append(run_dir: Path, entries: Iterable[Entry]) -> None:
     if lines:
         with (run_dir / LEDGER).open("a", encoding="utf-8") as file:
             file.write(lines)
+        with contextlib.suppress(StorageError):  # what comes next brings these with it
+            publish(run_dir / LEDGER)
 
 
 def load(run_dir: str | Path) -> pd.DataFrame:

@@ -116,6 +116,13 @@ class Mirror:
         except OSError as error:
             raise StorageError(f"{self.there(path)}: cannot be removed: {_reason(error)}") from error
 
+    def holds(self, path: Path) -> bool:
+        """Return whether the store has a file of that name. Raises StorageError."""
+        from pyarrow import fs  # noqa: PLC0415
+
+        with self._reading(path):
+            return bool(self._system.get_file_info(self._path(path)).type == fs.FileType.File)
+
     def bring(self, path: Path) -> None:
         """Make a file here what the store holds under its name: the same, or none. Raises StorageError."""
         from pyarrow import fs  # noqa: PLC0415
@@ -226,7 +233,7 @@ def run_folder(place: str | Path) -> Path:
             f"{scheme}://...@{path.rpartition('@')[2]}: holds a key, which logs would show; leave it out, and let the "
             "environment or the machine's role give it, as for other tools of that store"
         )
-    folder = cache_root() / FOLDER / scheme / path.rstrip("/")
+    folder = cache_root().resolve() / FOLDER / scheme / path.rstrip("/")
     with _LOCK:
         if folder not in _MIRRORS:
             _MIRRORS[folder] = Mirror(folder, uri, options)
@@ -244,6 +251,14 @@ def place_of(folder: Path) -> str:
     """Return a run directory as its user gave it: the URI of a folder that mirrors one."""
     mirror = mirror_of(folder)
     return str(folder) if mirror is None else mirror.there(folder)
+
+
+def address_of(folder: Path) -> str:
+    """Return what `run_folder` makes the same run directory of on another machine."""
+    mirror = mirror_of(folder)
+    if mirror is None:
+        return str(folder)
+    return mirror.there(folder) + (f"?{mirror.options}" if mirror.options else "")
 
 
 def in_users_words(text: str) -> str:
@@ -274,6 +289,12 @@ def publish(path: Path) -> None:
     mirror = mirror_of(path)
     if mirror is not None:
         mirror.put(path, path)
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a run directory holds a file, wherever that is. Raises StorageError."""
+    mirror = mirror_of(path)
+    return path.exists() if mirror is None else mirror.holds(path)
 
 
 def remove(path: Path) -> None:

@@ -25,6 +25,7 @@ from pydantic import TypeAdapter
 
 from raybench.atomic import replacing
 from raybench.errors import RunError
+from raybench.mirror import bring, remove
 from raybench.outcomes import Outcome, outcome_of
 from raybench.records import SCHEMA_VERSION, EpochRecord, Status, Trial, TrialResult
 from raybench.regular import check_regular
@@ -113,7 +114,7 @@ def write_trial(
         tables["predictions"] = _predictions_table(result.trial_id, predictions)
     tables["results"] = pa.Table.from_pylist([_row(result)], schema=RESULTS_SCHEMA)
     if predictions is None:
-        _file(Path(run_dir), "predictions", result.trial_id).unlink(missing_ok=True)
+        remove(_file(Path(run_dir), "predictions", result.trial_id))
     for folder, table in tables.items():
         with replacing(_file(Path(run_dir), folder, result.trial_id)) as temporary:
             pq.write_table(table, temporary, write_page_checksum=True)
@@ -143,7 +144,12 @@ def damaged_file(source: Path, trial_id: str, folders: Sequence[str]) -> Path | 
 def remove_trial(run_dir: str | Path, trial_id: str) -> None:
     """Remove what `write_trial` stored; the results row goes first, as it came last."""
     for folder in ("results", "history", "predictions"):
-        _file(Path(run_dir), folder, trial_id).unlink(missing_ok=True)
+        remove(_file(Path(run_dir), folder, trial_id))
+
+
+def bring_row(run_dir: Path, trial_id: str) -> None:
+    """Make the row of one trial here what the run directory holds, wherever that is. Raises StorageError."""
+    bring(_file(run_dir, "results", trial_id))
 
 
 def read_trial(run_dir: str | Path, trial_id: str) -> TrialResult | None:

@@ -40,6 +40,14 @@ class Storage:
         """Note that it cannot: nothing starts or goes on any more."""
         self.problem = self.problem or text
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Note that it cannot be read, where that turns out in the block."""
+        try:
+            yield
+        except StorageError as error:
+            self.failed(str(error))
+
 
 class Problems:
     """What went wrong in hooks, each kind once."""

@@ -17,6 +17,7 @@ from raybench.budget import Budget, least_seconds
 from raybench.checkpoint_paths import state_path
 from raybench.events import Notice
 from raybench.formats import duration_text
+from raybench.mirror import is_there
 from raybench.records import AshaSettings, Pace, Trial
 from raybench.scheduling.decisions import find_desk
 from raybench.scheduling.driver import TELL_SECONDS, Announcer, Problems
@@ -67,7 +68,7 @@ class BudgetWatch(Unsaved, Callback):
 
     def may_start(self, trial: Trial) -> bool:
         """Return whether the trial, should it end as soon as it can, keeps within the budget."""
-        begun = state_path(self._run_dir, trial.trial_id).exists()
+        begun = is_there(state_path(self._run_dir, trial.trial_id))
         least = 0.0 if begun else self._least_seconds(trial)
         if least < self._budget.seconds_left():
             return True

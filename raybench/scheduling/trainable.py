@@ -32,13 +32,15 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.tune.result import DONE
 
+from raybench.checkpoint_paths import state_path
 from raybench.choices import Step, memory_key, processor_name, step_key
 from raybench.errors import StorageError
 from raybench.events import TrialEnded
+from raybench.mirror import bring, mirror_of, run_folder
 from raybench.pace import pace_keys
 from raybench.process_memory import memory_watch, usable_bytes
 from raybench.records import Allocation, EpochRecord, Footprint, Inference, Pace, Status, Trial, TrialResult, Verdict
-from raybench.results import write_trial
+from raybench.results import bring_row, write_trial
 from raybench.scheduling.decisions import find_desk
 from raybench.scheduling.resources import INSTANCE_LABEL, Share, device_name, device_share, node
 from raybench.spending import Spent
@@ -80,7 +82,8 @@ class Execute(Protocol):
 class Shared:
     """What every trial of a run gets. Ray Tune unpickles it for each trial: nothing here may grow with their number."""
 
-    run_dir: Path
+    run_dir: str
+    """What `raybench.mirror.run_folder` finds it by, on any machine."""
     share: Share
     """The least that a trial holds."""
     steps: Mapping[str, Mapping[str, Step]]
@@ -140,11 +143,12 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
         tune.report({DONE: True})
         return
     allocation = _allocation(shared, trial, retries=int(begun))
+    run_dir = run_folder(shared.run_dir)
     history: list[EpochRecord] = []
 
     def on_epoch(record: EpochRecord) -> Verdict:
         history.append(record)
-        _check_there(shared.run_dir)
+        _check_there(run_dir)
         tune.report({EPOCH: epoch_news(trial, history)})
         return _verdict(desk, record)
 
@@ -154,9 +158,11 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
         os.kill(os.getpid(), signal.SIGKILL)  # before the machine runs out: the kernel might choose a neighbour
 
     try:
-        _check_there(shared.run_dir)
+        _check_there(run_dir)
+        bring_row(run_dir, trial.trial_id)
+        bring(state_path(run_dir, trial.trial_id))
         with memory_watch().limited(_memory_limit_bytes(shared), outgrown):
-            result = _resolve(shared.execute)(trial, run_dir=shared.run_dir, allocation=allocation, on_epoch=on_epoch)
+            result = _resolve(shared.execute)(trial, run_dir=run_dir, allocation=allocation, on_epoch=on_epoch)
     except RayError:
         raise
     except StorageError as error:  # the trial did nothing wrong: it goes on once there is room
@@ -168,8 +174,8 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
             raise
         result = failed_result(trial, error_text(error), allocation, retries=allocation.retries)
         try:
-            _check_there(shared.run_dir)
-            write_trial(shared.run_dir, result, history, None)
+            _check_there(run_dir)
+            write_trial(run_dir, result, history, None)
         except StorageError as storage:
             tune.report({STORAGE: str(storage), DONE: True})
             return
@@ -181,7 +187,7 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
 
 def _check_there(run_dir: Path) -> None:
     """Raise `StorageError` where the run directory is gone; a new one would hold nothing but this trial."""
-    if not run_dir.is_dir():
+    if mirror_of(run_dir) is None and not run_dir.is_dir():
         raise StorageError(f"{run_dir}: is not there any more")
 
 

@@ -23,6 +23,7 @@ from raybench.choices import Choices
 from raybench.errors import RaybenchError, StorageError
 from raybench.events import Event
 from raybench.ledger import Kind
+from raybench.mirror import address_of, bring_all
 from raybench.process_memory import usable_bytes
 from raybench.records import Footprint, Status, Trial
 from raybench.scheduling import resources
@@ -128,6 +129,8 @@ def run_trials(
         interruption.requested = True
     finally:
         settings.books.ended()
+    with storage.reading():
+        bring_all(run_dir)
     announcer.find_rows()
     if storage.problem is not None:
         raise StorageError(
@@ -247,7 +250,7 @@ def _shared(settled: Settled, *, run_dir: Path, settings: Settings, desk: str) -
     """Return what every trial gets; of measurements only where the experiment wants them."""
     choices = Choices() if settings.bench is None else settled.choices
     return Shared(
-        run_dir=run_dir,
+        run_dir=address_of(run_dir),
         share=settled.share,
         steps=choices.steps,
         paces=choices.paces,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from raybench.atomic import replacing
+from raybench.mirror import remove
 from raybench.regular import check_regular
 
 COST_SHARE = 0.05
@@ -80,7 +81,7 @@ class Checkpointer:
 
     def remove(self) -> None:
         """Delete the state of a trial that has ended."""
-        self.path.unlink(missing_ok=True)
+        remove(self.path)
 
     def _interval_seconds(self, save_seconds: float) -> float:
         return max(self._least_seconds, save_seconds / COST_SHARE) if self._least_seconds else 0.0

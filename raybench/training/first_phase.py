@@ -21,6 +21,7 @@ import safetensors
 from filelock import FileLock, Timeout
 
 from raybench.atomic import replacing
+from raybench.mirror import bring
 from raybench.records import Trial
 from raybench.training.weight_files import write_tensors
 
@@ -46,6 +47,7 @@ class FirstPhase:
         if self._trial.first_phase_id is None:
             return None
         give_up_at = time.monotonic() + LONGEST_WAIT_SECONDS
+        bring(self._path)
         state = self._read()
         while state is None and time.monotonic() < give_up_at and not self._locked():
             time.sleep(_LOOK_SECONDS)

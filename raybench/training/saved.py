@@ -18,6 +18,7 @@ from torch import Tensor
 from raybench.atomic import replacing
 from raybench.checkpoint_paths import weights_path
 from raybench.errors import RunError, WeightsError
+from raybench.mirror import bring, is_there, publish
 from raybench.records import ModelSpec, Status, Trial, TrialResult
 from raybench.results import read_trial
 from raybench.training.architectures import model_kind
@@ -78,10 +79,12 @@ def save_trial(
     if learned.keys() == head_tensors(network).keys():
         card = replace(card, backbone_file=f"backbone-{backbone_digest(network)[:DIGEST_DIGITS]}.safetensors")
         backbone = path.with_name(str(card.backbone_file))
-        if not backbone.exists():
+        if not is_there(backbone):
             with replacing(backbone) as temporary:
                 write_tensors(temporary, backbone_tensors(network))
     write_weights(path, learned, card, head=network.head_name, trial_id=trial.trial_id)
+    publish(card_path(path))
+    publish(path)
 
 
 def open_trial(run_dir: Path, trial: Trial) -> SavedNetwork:
@@ -90,12 +93,16 @@ def open_trial(run_dir: Path, trial: Trial) -> SavedNetwork:
     Raises RunError where the trial has none: it failed or has not ended; WeightsError where they cannot be read.
     """
     ended_trial(run_dir, trial)
-    path = weights_path(run_dir, trial.trial_id)
+    path = bring(weights_path(run_dir, trial.trial_id))
     if not path.is_file():
         raise RunError(
             f"{run_dir}: the weights of trial {trial.trial_id} ({describe(trial)}) are missing: there is no {path}; "
             f"delete {run_dir / 'results' / trial.trial_id}.parquet and resume the run to have it trained again"
         )
+    bring(card_path(path))
+    backbone_file = read_card(path).backbone_file
+    if backbone_file is not None:
+        bring(path.with_name(backbone_file))
     return open_file(path, trial.model)
 
 
