@@ -159,7 +159,7 @@ class Mirror:
         from pyarrow import fs  # noqa: PLC0415
 
         with self._reading(self.folder / folder):
-            selector = fs.FileSelector(f"{self._base}/{folder}", allow_not_found=True)
+            selector = fs.FileSelector(f"{self._base}/{folder}".rstrip("/"), allow_not_found=True)
             return [
                 (info.base_name, info.mtime)
                 for info in self._system.get_file_info(selector)

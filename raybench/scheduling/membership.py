@@ -8,6 +8,7 @@ Each machine is asked by a function that travels whole, so that it answers even 
 
 import contextlib
 import hashlib
+import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,8 +23,9 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raybench.errors import InputError
+from raybench.errors import InputError, RaybenchError
 from raybench.events import Notice
+from raybench.mirror import address_of, is_uri, mirror_of, place_of, run_folder
 from raybench.records import Trial
 from raybench.scheduling.resources import Node
 
@@ -44,7 +46,7 @@ class Answer:
     """Digest of the raybench that it imports; None where it finds none."""
     torch: str | None
     sees_run: bool
-    """Whether it can read and write what the driver just made beside the run directory."""
+    """Whether it can read and write what the driver just made beside the run directory, or reads the object store."""
     missing: tuple[str, ...]
     """Of the files and folders that trials read."""
 
@@ -103,6 +105,17 @@ def read_by(trial: Trial) -> Iterator[Path]:
         yield Path(trial.weights).expanduser()
 
 
+def sees(marker: str) -> bool:
+    """Return whether this machine has what `check_members` made on another, or reads the object store that it named."""
+    if not is_uri(marker):
+        return os.access(marker, os.R_OK | os.W_OK)
+    mirror = mirror_of(run_folder(marker))
+    try:
+        return mirror is not None and mirror.names("") is not None
+    except RaybenchError:
+        return False
+
+
 def code_digest() -> str | None:
     """Return a digest of raybench's own modules as this process would import them; None where there are none."""
     found = find_spec("raybench")
@@ -116,15 +129,16 @@ def code_digest() -> str | None:
 
 
 def _what_is_wrong(answer: Answer, *, code: str | None, run_dir: Path) -> str | None:
-    if answer.code is None:
-        return "raybench is not installed there; install on every machine what this one has (see cluster.yaml)"
+    absent = [name for name, found in (("raybench", answer.code), ("torch", answer.torch)) if found is None]
+    if absent:
+        return f"has no {' and no '.join(absent)}; install on every machine what this one has (see cluster.yaml)"
     if answer.code != code:
         return (
             f"another raybench is installed there ({answer.code}; here it is {code}); bring the same checkout to "
             "every machine, as 'ray up' does"
         )
-    if answer.torch is None:
-        return "torch is not installed there; install on every machine what this one has (see cluster.yaml)"
+    if not answer.sees_run and mirror_of(run_dir) is not None:
+        return f"{place_of(run_dir)} cannot be read from there; give it the role or the keys that this machine has"
     if not answer.sees_run:
         return (
             f"{run_dir} is not on storage that it shares with {platform.node()}, and all machines write there; give "
@@ -137,8 +151,14 @@ def _what_is_wrong(answer: Answer, *, code: str | None, run_dir: Path) -> str | 
 
 
 @contextmanager
-def _marker(run_dir: Path) -> Iterator[Path]:
-    """Make a file in the run directory, or where it will be, for as long as others are asked whether they see it."""
+def _marker(run_dir: Path) -> Iterator[str]:
+    """Yield what others are asked for: the URI of an object store, or a file that is there meanwhile.
+
+    It lies in the run directory, or where that will be.
+    """
+    if mirror_of(run_dir) is not None:
+        yield address_of(run_dir)
+        return
     folder = next(path for path in (run_dir, *run_dir.absolute().parents) if path.is_dir())
     marker = folder / f"{MARKER}{uuid4().hex}"
     try:
@@ -148,14 +168,14 @@ def _marker(run_dir: Path) -> Iterator[Path]:
             f"{run_dir}: cannot be written to: {error.strerror or error}; give another --run-dir"
         ) from error
     try:
-        yield marker
+        yield str(marker)
     finally:
         with contextlib.suppress(OSError):
             marker.unlink()
 
 
 def _ask(
-    machines: Sequence[Node], marker: Path, paths: Sequence[str], import_path: Sequence[str], limit_seconds: float
+    machines: Sequence[Node], marker: str, paths: Sequence[str], import_path: Sequence[str], limit_seconds: float
 ) -> dict[str, Answer]:
     """Return what each machine answers, by node; those that have left meanwhile are absent."""
     look = ray.remote(_looking())
@@ -163,7 +183,7 @@ def _ask(
     for machine in machines:
         there = NodeAffinitySchedulingStrategy(node_id=machine.node_id, soft=False)
         options = look.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
-        asked[machine.node_id] = options.remote(str(marker), list(paths), list(import_path))
+        asked[machine.node_id] = options.remote(marker, list(paths), list(import_path))
     ray.wait(list(asked.values()), num_returns=len(asked), timeout=limit_seconds)
     answers: dict[str, Answer] = {}
     for machine in machines:
@@ -197,9 +217,11 @@ def _looking() -> Callable[[str, list[str], list[str]], dict[str, object]]:
         from importlib import import_module, metadata  # noqa: PLC0415
 
         sys.path.extend(entry for entry in import_path if entry not in sys.path)
+        sees_run = False
         try:
-            code = import_module("raybench.scheduling.membership").code_digest()
-        except ImportError:  # an older one has no such module
+            own = import_module("raybench.scheduling.membership")
+            code, sees_run = own.code_digest(), own.sees(marker)
+        except (ImportError, AttributeError):  # an older one is not made for this
             try:
                 code = f"version {metadata.version('raybench')}"
             except metadata.PackageNotFoundError:
@@ -211,7 +233,7 @@ def _looking() -> Callable[[str, list[str], list[str]], dict[str, object]]:
         return {
             "code": code,
             "torch": torch,
-            "sees_run": os.access(marker, os.R_OK | os.W_OK),
+            "sees_run": sees_run,
             "missing": tuple(path for path in paths if not os.access(path, os.R_OK)),
         }
 

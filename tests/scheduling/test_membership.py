@@ -83,9 +83,9 @@ def test_what_is_wrong_is_said_with_what_to_do() -> None:
         return _what_is_wrong(answer, code="a", run_dir=Path("/runs/x")) or ""
 
     assert wrong(fine) == ""
-    assert "raybench is not installed there" in wrong(replace(fine, code=None))
+    assert "has no raybench; install" in wrong(replace(fine, code=None))
     assert "another raybench is installed there (b; here it is a); bring the same" in wrong(replace(fine, code="b"))
-    assert "torch is not installed there" in wrong(replace(fine, torch=None))
+    assert "has no torch; install" in wrong(replace(fine, torch=None))
     assert "/runs/x is not on storage that it shares with" in wrong(replace(fine, sees_run=False))
     assert "a folder that every machine mounts at the same path" in wrong(replace(fine, sees_run=False))
     assert "a, b, c and 2 more cannot be read there" in wrong(replace(fine, missing=("a", "b", "c", "d", "e")))
