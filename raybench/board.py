@@ -6,7 +6,7 @@ that asking does not go through all trials and epochs.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -75,15 +75,26 @@ def _cell(trial: Trial) -> tuple[str, int]:
 class Board:
     """Counts, running trials, leaders and expected end, kept up to date by events. Prints nothing."""
 
-    def __init__(self, trials: Sequence[Trial], *, earlier: Iterable[TrialEnded], now: datetime) -> None:
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        *,
+        earlier: Iterable[TrialEnded],
+        begun: Collection[str] = (),
+        now: datetime,
+    ) -> None:
         self.trials = {trial.trial_id: trial for trial in trials}
         self.started_at = now
         self.notice: str | None = None
         """What is being done before the first trial starts."""
+        self.ending = False
+        """Whether no trial starts any more."""
         self.running: dict[str, Running] = {}
         self.ended: dict[str, TrialEnded] = {
             event.trial_id: event for event in earlier if event.trial_id in self.trials
         }
+        self._begun = {trial_id for trial_id in begun if trial_id in self.trials and trial_id not in self.ended}
+        """Trials of earlier sessions that wait to go on."""
         self._paces: dict[tuple[str, int, str], _Pace] = {}
         self._standings: dict[tuple[str, int], dict[str, _Standing]] = {}
         self._epochs_used: list[float] = []
@@ -98,8 +109,9 @@ class Board:
     def feed(self, event: Event) -> None:
         """Take an event in; one about an unknown trial is left aside."""
         match event:
-            case Notice(text=text):
+            case Notice(text=text, ends_run=ends_run):
                 self.notice = text
+                self.ending = self.ending or ends_run
             case TrialStarted(trial_id=trial_id) if trial_id in self.trials:
                 self._start(self.trials[trial_id])
             case EpochDone(record=record) if record.trial_id in self.trials:
@@ -122,6 +134,7 @@ class Board:
     def _start(self, trial: Trial) -> Running:
         """Count a trial as running, whether it waited, ran or had ended before."""
         self.notice = None
+        self._begun.discard(trial.trial_id)
         ended = self.ended.pop(trial.trial_id, None)
         if ended is not None:
             standing = self._standing(trial)
@@ -148,6 +161,10 @@ class Board:
     def count(self, status: Status) -> int:
         """Return how many trials ended with this status."""
         return sum(event.status is status for event in self.ended.values())
+
+    def count_unfinished(self) -> int:
+        """Return how many trials have begun and neither run nor ended: they go on in a later run, or later in this."""
+        return self.count(Status.UNFINISHED) + len(self._begun)
 
     def leaders(self) -> list[Leader]:
         """Return the leading configuration of each dataset and train size, in the order of the trials.

@@ -138,6 +138,7 @@ def plan(
     file: Experiment,
     run_dir: Annotated[Path | None, typer.Option(help="Where results go.", show_default="runs/NAME")] = None,
     overrides: Overrides = None,
+    reuse: Reused = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure a few steps of each model and phase; quote time and cost.")
     ] = False,
@@ -149,7 +150,7 @@ def plan(
     from raybench.output import print_plan
 
     machines = {"num_cpus": num_cpus, "num_gpus": num_gpus, "address": address} if measure else None
-    print_plan(file, run_dir, overrides or (), measured_on=machines)
+    print_plan(file, run_dir, overrides or (), reuse=reuse or (), measured_on=machines)
 
 
 @app.command()

@@ -37,6 +37,8 @@ class Notice:
     text: str
     lasting: bool = False
     """Whether it is worth keeping; what is not says what is being done now."""
+    ends_run: bool = False
+    """Whether no trial starts any more."""
 
 
 Event = TrialStarted | EpochDone | TrialEnded | Notice

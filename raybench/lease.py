@@ -46,11 +46,16 @@ _HOLDER: Final = TypeAdapter(Holder)
 
 
 class Lease(AbstractContextManager["Lease"]):
-    """The lease of a run directory, which need not be there yet; free again after the `with` block."""
+    """The lease of a run directory, which need not be there yet; free again after the `with` block.
+
+    A directory that was made for it and that nothing was written to is gone then, too.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
         self._lock: BaseFileLock | None = None
+        self._made: list[Path] = []
+        """Folders that were not there before, the innermost first."""
 
     def __enter__(self) -> Self:
         """Take the lease where the directory is there; otherwise it is for `take` to do."""
@@ -68,6 +73,7 @@ class Lease(AbstractContextManager["Lease"]):
         if self._lock is not None:
             return
         with first_writing(self._run_dir):
+            self._made = [path for path in (self._run_dir, *self._run_dir.parents) if not path.exists()]
             self._run_dir.mkdir(parents=True, exist_ok=True)
             try:
                 self._lock = self._locked()
@@ -101,6 +107,9 @@ class Lease(AbstractContextManager["Lease"]):
                     (self._run_dir / name).unlink(missing_ok=True)
             self._lock.release()
             self._lock = None
+            with contextlib.suppress(OSError):  # of a folder that holds something, as that of every run that began
+                for path in self._made:
+                    path.rmdir()
 
 
 def _who(run_dir: Path) -> str:

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from raybench.api import rank_source
 from raybench.cache import KINDS, cache_root, entries
+from raybench.checkpoint_paths import with_state
 from raybench.doctor import can_run_quickstart, diagnose, render
 from raybench.errors import InputError
 from raybench.eviction import clear, parse_age
@@ -41,10 +42,12 @@ from raybench.report.tables import FORMATS, epochs_table, markdown_text, ranking
 from raybench.report.trial_pace import trial_pace
 from raybench.report.views import TRIAL_COLUMNS, models_table, plan_view, predictions_table, trials_table
 from raybench.results import load_history, read_trial
+from raybench.reuse import Reuse
 from raybench.runner import preflight_with_status, quote
 from raybench.runs import RUNS, Run, find_trial, open_run
 from raybench.trials import describe, learning_rate_cell
 from raybench.tries import RateOrigins, rate_origins
+from raybench.yaml_input import naming_overrides
 
 DONE, SOME_FAILED, INTERRUPTED = 0, 1, 130
 PARQUET = "parquet"
@@ -222,32 +225,47 @@ def _write(output: Path, write: Callable[[Path], object]) -> None:
 
 
 def print_plan(
-    file: Path, run_dir: Path | None, overrides: Sequence[str], *, measured_on: Mapping[str, Any] | None = None
+    file: Path,
+    run_dir: Path | None,
+    overrides: Sequence[str],
+    *,
+    reuse: Sequence[Path] = (),
+    measured_on: Mapping[str, Any] | None = None,
 ) -> None:
     """Print what a run of an experiment would do; `measured_on` are arguments of `quote`, where that is wanted too."""
-    experiment = load_experiment(file, overrides)
-    directory = run_dir or RUNS / experiment.name
-    check_belongs(directory, experiment)
-    out = console()
-    facts = preflight_with_status(experiment, str(file), out, warn=False)
-    check_extension(directory, experiment, facts, str(file))
-    out.print(plan_view(make_plan(experiment, facts, directory), facts))
-    if measured_on is None:
-        return
-    out.print()
-    began = time.monotonic()
-    with out.status("Starting Ray") as status:
-        made = quote(
-            experiment, str(file), facts, directory, **measured_on, tell=lambda notice: status.update(notice.text)
-        )
-    out.print(quote_view(made))
-    out.print(Text(f"Measured in {duration_text(time.monotonic() - began)}."))
+    with naming_overrides(str(file), overrides):
+        experiment = load_experiment(file, overrides)
+        directory = run_dir or RUNS / experiment.name
+        check_belongs(directory, experiment)
+        others = Reuse(reuse, directory)
+        out = console()
+        facts = preflight_with_status(experiment, str(file), out, warn=False)
+        check_extension(directory, experiment, facts, str(file))
+        made = make_plan(experiment, facts, directory, others.preview(experiment, facts, out))
+        out.print(plan_view(made, facts))
+        if measured_on is None:
+            return
+        out.print()
+        began = time.monotonic()
+        with out.status("Starting Ray") as status:
+            quoted = quote(
+                experiment,
+                str(file),
+                facts,
+                directory,
+                **measured_on,
+                taken_over=made.taken_over,
+                tell=lambda notice: status.update(notice.text),
+            )
+        out.print(quote_view(quoted))
+        out.print(Text(f"Measured in {duration_text(time.monotonic() - began)}."))
 
 
 def print_trials(run_dir: Path) -> None:
     """Print a run's trials, and how their learning rates were chosen."""
     run, out = open_run(run_dir), console()
-    out.print(trials_table(run.results(TRIAL_COLUMNS)))
+    with_states = with_state(run_dir, [trial.trial_id for trial in run.trials])
+    out.print(trials_table(run.results(TRIAL_COLUMNS), with_states))
     search = run.search()
     if len(search):
         out.print()

@@ -5,7 +5,7 @@ In: the trials of a run and the events of `raybench.events`. Out: text on a cons
 test split is shown before a run ends.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from threading import RLock
 from types import TracebackType
@@ -50,10 +50,10 @@ def tell_problems(problems: Iterable[str]) -> None:
 
 
 def summary(board: Board, now: datetime) -> Text:
-    """Return the line of counts, elapsed time and expected end."""
-    unfinished = board.count(Status.UNFINISHED)
+    """Return the line of counts, elapsed time and, as long as trials start, expected end."""
+    unfinished = board.count_unfinished()
     parts = [
-        f"{len(board.ended) - unfinished}/{len(board.trials)} done",
+        f"{len(board.ended) - board.count(Status.UNFINISHED)}/{len(board.trials)} done",
         f"{board.count(Status.STOPPED)} stopped",
         f"{board.count(Status.FAILED)} failed",
         f"{duration_text((now - board.started_at).total_seconds())} elapsed",
@@ -61,7 +61,7 @@ def summary(board: Board, now: datetime) -> Text:
     if unfinished:
         parts.insert(3, f"{unfinished} unfinished")
     remaining = board.remaining_seconds(now)
-    if remaining is not None and len(board.ended) < len(board.trials):
+    if remaining is not None and len(board.ended) < len(board.trials) and not board.ending:
         end = now + timedelta(seconds=remaining)
         clock = end.strftime("%H:%M" if end.date() == now.date() else "%a %H:%M")
         parts.append(f"~{rough_duration_text(remaining)} to go, ends ~{clock}")
@@ -160,7 +160,8 @@ class Progress:
     with Progress(trials, Console()) as progress:
         run_trials(unfinished, on_event=progress, ...)
 
-    `trials` are all of the run's; `earlier` are the endings of those that were done before. `quiet` shows nothing.
+    `trials` are all of the run's; `earlier` are the endings of those that were done before, `begun` the ids of those
+    that were begun before and have not ended. `quiet` shows nothing.
     `stage` names what comes before the trials; then `trials` are those of that stage.
     """
 
@@ -170,6 +171,7 @@ class Progress:
         console: Console,
         *,
         earlier: Iterable[TrialEnded] = (),
+        begun: Collection[str] = (),
         quiet: bool = False,
         stage: str | None = None,
         now: Callable[[], datetime] = local_now,
@@ -179,7 +181,7 @@ class Progress:
         self._quiet = quiet
         self._now = now
         self._lock = RLock()  # the live display is drawn by a thread of its own
-        self.board = Board(trials, earlier=earlier, now=now())
+        self.board = Board(trials, earlier=earlier, begun=begun, now=now())
         self._live = (
             Live(
                 console=console,
@@ -203,6 +205,7 @@ class Progress:
         """Take the live table away and leave the summary."""
         if self._live is not None:
             self._live.stop()
+        self.board.ending = True
         if not self._quiet:
             self._print(summary(self.board, self._now()).plain)
 

@@ -139,8 +139,9 @@ def rank(
         val_images: size of the val split, or of each dataset's.
 
     Returns:
-        The columns `RANK_COLUMNS`, one row a configuration, by dataset, train_size and rank. A mean is over
-        the seeds that have a value. `on_frontier` is missing where nothing is known of the cost.
+        The columns `RANK_COLUMNS`, one row a configuration, by dataset, train_size and rank; one of which no trial
+        has begun has no rank, and comes last. A mean is over the seeds that have a value. `on_frontier` is missing
+        where nothing is known of the cost.
 
     Raises:
         InputError: `by` cannot be ranked by, `also` names another column, a value is no number where one is
@@ -235,6 +236,7 @@ def _rank_group(
     table["seeds"] = by_place.size()
     table["standalone_cost_usd"] = _charged(table, "standalone_cost_usd", "search_cost_usd")
     table["stopped"] = (trials["status"] != Status.COMPLETED).groupby(trials["place"]).sum()
+    table["begun"] = _begun(trials).groupby(trials["place"]).any()
     complete = table["stopped"] == 0
     alone = bool(complete.any() and table.loc[complete, "standalone_seconds"].notna().all())
     seconds = _charged(table, "standalone_seconds" if alone else "train_seconds", "search_seconds")
@@ -258,7 +260,13 @@ def _rank_group(
     table["on_frontier"] = _frontier(table["cost"], table["accuracy"], taking_part)
     table["pick"] = _pick(table, val, test)
     table = table.loc[_order(table, by)].reset_index(drop=True)
-    return table.assign(rank=np.arange(1, len(table) + 1))
+    # Those that nothing is known of come last, so the ranks above them have no gap.
+    return table.assign(rank=pd.Series(np.arange(1, len(table) + 1), dtype="Int64").where(table["begun"]))
+
+
+def _begun(trials: pd.DataFrame) -> pd.Series:
+    """Whether each trial has ended, or at least has an epoch."""
+    return (trials["status"] != Status.UNFINISHED) | trials[["epochs_run", "val_accuracy"]].notna().any(axis=1)
 
 
 def _without_waiting(trials: pd.DataFrame) -> pd.DataFrame:
@@ -282,6 +290,7 @@ def _scores(trials: pd.DataFrame, column: str, outcomes: Mapping[str, Outcome], 
 def _order(table: pd.DataFrame, by: str | None) -> list[int]:
     """Places of the configurations, best first."""
     keys = pd.DataFrame(index=table.index)
+    keys["not_begun"] = ~table["begun"]
     keys["incomplete"] = table["stopped"] > 0
     if by is not None:
         keys["by"] = table[by].round(SAME_ACCURACY_DECIMALS) * (-1 if by == CHANCE or HIGHER_IS_BETTER[by] else 1)

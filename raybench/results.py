@@ -25,7 +25,7 @@ from pydantic import TypeAdapter
 
 from raybench.atomic import replacing
 from raybench.errors import RunError
-from raybench.mirror import bring, remove
+from raybench.mirror import remove
 from raybench.outcomes import Outcome, outcome_of
 from raybench.records import SCHEMA_VERSION, EpochRecord, Status, Trial, TrialResult
 from raybench.regular import check_regular
@@ -145,11 +145,6 @@ def remove_trial(run_dir: str | Path, trial_id: str) -> None:
     """Remove what `write_trial` stored; the results row goes first, as it came last."""
     for folder in ("results", "history", "predictions"):
         remove(_file(Path(run_dir), folder, trial_id))
-
-
-def bring_row(run_dir: Path, trial_id: str) -> None:
-    """Make the row of one trial here what the run directory holds, wherever that is. Raises StorageError."""
-    bring(_file(run_dir, "results", trial_id))
 
 
 def read_trial(run_dir: str | Path, trial_id: str) -> TrialResult | None:

@@ -23,6 +23,7 @@ from raybench.errors import InterruptedRunError, RunError, WeightsError
 from raybench.experiment import Experiment
 from raybench.learning_rates import TUNING_SEED
 from raybench.manifest import MANIFEST, rates_before, read_manifest
+from raybench.plan import TakenOver
 from raybench.records import Facts, Status, Trial, TrialResult
 from raybench.results import copy_trial, damaged_file, finished_trial_ids, read_rows
 from raybench.trials import describe, expand, is_undecided, searches_of
@@ -100,14 +101,41 @@ class Reuse:
                 "Go on with the same command."
             ) from None
 
+    def preview(self, experiment: Experiment, facts: Facts, console: Console) -> dict[str, TakenOver]:
+        """Return what `take_over` would copy of each of the other runs, by directory; nothing is written."""
+        rates = rates_before(self._run_dir)
+        taken: set[str] = set()
+        tries: dict[Path, set[str]] = {}
+        chosen: dict[Path, dict[str, float]] = {}
+        for source in self._sources:
+            wanted = self._wanted_tries(experiment, facts, rates)
+            left = {trial_id: trial for trial_id, trial in wanted.items() if trial_id not in taken}
+            found = _found(source, source.path / FOLDER, source.tries, left, console)
+            mine = {trial.trial_id for trial, _ in found}
+            whole = [each for each in searches_of(experiment, facts) if mine.issuperset(t.trial_id for t in each.tries)]
+            tries[source.path], chosen[source.path] = mine, choose_rates(source.path, whole)
+            taken |= mine
+        searches = [search for search in searches_of(experiment, facts) if search.search_id not in rates]
+        rates |= choose_rates(self._run_dir, searches)
+        for each in chosen.values():
+            rates = {**each, **rates}
+        said = {}
+        for source in self._sources:
+            wanted = self._wanted_trials(experiment, facts, rates)
+            left = {trial_id: trial for trial_id, trial in wanted.items() if trial_id not in taken}
+            trials = {trial.trial_id for trial, _ in _found(source, source.path, source.trials, left, console)}
+            taken |= trials
+            said[str(source.path)] = TakenOver(
+                trials=frozenset(trials), tries=frozenset(tries[source.path]), rates=chosen[source.path]
+            )
+        return said
+
     def _take_tries(
         self, source: _Source, experiment: Experiment, facts: Facts, console: Console, on_start: OnStart
     ) -> int:
         """Return how many tries were taken over."""
         rates = rates_before(self._run_dir)
-        searches = [search for search in searches_of(experiment, facts) if search.search_id not in rates]
-        ids = is_to_run(self._run_dir, searches, retry_failed=True)
-        wanted = {trial.trial_id: trial for search in searches for trial in search.tries if trial.trial_id in ids}
+        wanted = self._wanted_tries(experiment, facts, rates)
         folder = source.path / FOLDER
         taken = 0
         for trial, folders in _found(source, folder, source.tries, wanted, console):
@@ -124,12 +152,7 @@ class Reuse:
         rates = rates_before(self._run_dir)
         searches = [search for search in searches_of(experiment, facts) if search.search_id not in rates]
         rates |= choose_rates(self._run_dir, searches)
-        statuses = finished_trial_ids(self._run_dir) if (self._run_dir / MANIFEST).exists() else {}
-        wanted = {
-            trial.trial_id: trial
-            for trial in expand(experiment, facts, rates)
-            if statuses.get(trial.trial_id) not in {Status.COMPLETED, Status.STOPPED} and not is_undecided(trial)
-        }
+        wanted = self._wanted_trials(experiment, facts, rates)
         taken = bare = 0
         for trial, folders in _found(source, source.path, source.trials, wanted, console):
             if not taken:
@@ -139,6 +162,21 @@ class Reuse:
             state_path(self._run_dir, trial.trial_id).unlink(missing_ok=True)
             taken += 1
         return taken, bare
+
+    def _wanted_tries(self, experiment: Experiment, facts: Facts, rates: Mapping[str, float]) -> dict[str, Trial]:
+        """Return the tries to go, by id."""
+        searches = [search for search in searches_of(experiment, facts) if search.search_id not in rates]
+        ids = is_to_run(self._run_dir, searches, retry_failed=True)
+        return {trial.trial_id: trial for search in searches for trial in search.tries if trial.trial_id in ids}
+
+    def _wanted_trials(self, experiment: Experiment, facts: Facts, rates: Mapping[str, float]) -> dict[str, Trial]:
+        """Return the trials to go whose learning rate is known, by id."""
+        statuses = finished_trial_ids(self._run_dir) if (self._run_dir / MANIFEST).exists() else {}
+        return {
+            trial.trial_id: trial
+            for trial in expand(experiment, facts, rates)
+            if statuses.get(trial.trial_id) not in {Status.COMPLETED, Status.STOPPED} and not is_undecided(trial)
+        }
 
 
 def _opened(path: Path, run_dir: Path) -> _Source:

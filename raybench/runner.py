@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from raybench.atomic import first_writing, remove_left
-from raybench.checkpoint_paths import state_path
+from raybench.checkpoint_paths import state_path, with_state
 from raybench.choices import Choices
 from raybench.errors import RunError
 from raybench.events import Notice, TrialEnded
@@ -37,6 +37,7 @@ from raybench.manifest import (
     read_manifest,
     write_manifest,
 )
+from raybench.plan import NOTHING_TAKEN, TakenOver
 from raybench.prices import prices
 from raybench.progress import Progress, tell_problems
 from raybench.quote import Quote, keep, make_quote
@@ -49,6 +50,7 @@ from raybench.runs import RUNS, Run
 from raybench.spending import Books
 from raybench.trials import expand, is_undecided, searches_of, starting_order
 from raybench.tries import is_to_run
+from raybench.yaml_input import naming_overrides
 
 if TYPE_CHECKING:
     from raybench.scheduling.settings import Settings
@@ -92,13 +94,14 @@ def run(
     """
     books = Books()
     path = embedded_experiment() if experiment is None else Path(experiment)
-    loaded = load_experiment(path, overrides)
-    directory = Path(run_dir) if run_dir is not None else RUNS / loaded.name
-    check_belongs(directory, loaded)
-    others = Reuse(reuse, directory)
-    machines = Machines(num_cpus=num_cpus, num_gpus=num_gpus, address=address)
-    settings = run_settings(loaded, str(path), directory, machines, log_to=log_to, books=books)
-    return _conduct(loaded, str(path), directory, settings, others=others, quiet=quiet)
+    with naming_overrides(str(path), overrides):
+        loaded = load_experiment(path, overrides)
+        directory = Path(run_dir) if run_dir is not None else RUNS / loaded.name
+        check_belongs(directory, loaded)
+        others = Reuse(reuse, directory)
+        machines = Machines(num_cpus=num_cpus, num_gpus=num_gpus, address=address)
+        settings = run_settings(loaded, str(path), directory, machines, log_to=log_to, books=books)
+        return _conduct(loaded, str(path), directory, settings, others=others, quiet=quiet)
 
 
 def resume(
@@ -133,18 +136,20 @@ def quote(
     num_cpus: int | None = None,
     num_gpus: int | None = None,
     address: str | None = None,
+    taken_over: Mapping[str, TakenOver] = NOTHING_TAKEN,
     tell: Callable[[Notice], None] = lambda _: None,
 ) -> Quote:
     """Measure what the trials to go would take, and keep that in the run directory; see `run` for arguments and errors.
 
-    A directory where trials have ended already keeps its earlier quote, which was of the whole run.
+    What is `taken_over` from other runs is not among them. A directory where trials have ended already keeps its
+    earlier quote, which was of the whole run.
     """
     from raybench.scheduling.quoting import measure_terms  # noqa: PLC0415
 
     _check_writable(directory)
     machines = Machines(num_cpus=num_cpus, num_gpus=num_gpus, address=address)
     settings = run_settings(experiment, label, directory, machines)
-    trials = trials_to_go(experiment, facts, directory)
+    trials = trials_to_go(experiment, facts, directory, taken_over)
     terms = measure_terms(trials, replace(settings, earlier=chosen_before(directory)), tell)
     made = make_quote(
         trials, facts.datasets, terms, asha=settings.asha, made_at=datetime.now(UTC).isoformat(timespec="seconds")
@@ -156,14 +161,20 @@ def quote(
     return made
 
 
-def trials_to_go(experiment: Experiment, facts: Facts, directory: Path) -> list[Trial]:
+def trials_to_go(
+    experiment: Experiment, facts: Facts, directory: Path, taken_over: Mapping[str, TakenOver] = NOTHING_TAKEN
+) -> list[Trial]:
     """Return what a run would start, in that order: tries of learning rates, then trials."""
     rates = rates_before(directory)
+    for each in taken_over.values():
+        rates = {**each.rates, **rates}
+    taken = {trial_id for each in taken_over.values() for trial_id in each.trials | each.tries}
     searches = [search for search in searches_of(experiment, facts) if search.search_id not in rates]
     ids = is_to_run(directory, searches, retry_failed=False)
-    tries = {trial.trial_id: trial for search in searches for trial in search.tries if trial.trial_id in ids}
+    tries = {trial.trial_id: trial for search in searches for trial in search.tries if trial.trial_id in ids - taken}
     statuses = finished_trial_ids(directory) if (directory / MANIFEST).exists() else {}
-    trials = [trial for trial in expand(experiment, facts, rates) if statuses.get(trial.trial_id) not in ENDED]
+    done = taken | {trial_id for trial_id, status in statuses.items() if status in ENDED}
+    trials = [trial for trial in expand(experiment, facts, rates) if trial.trial_id not in done]
     return [*starting_order(list(tries.values())), *starting_order(trials)]
 
 
@@ -218,13 +229,13 @@ def _search_and_train(
     with books.during(Kind.PREFLIGHT):
         facts = preflight_with_status(experiment, label, console)
         check_extension(directory, experiment, facts, label)
+    lease.take()  # now, not when Ray is up: somebody else may have begun on this directory meanwhile
     settings = with_facts(settings, facts)
     started = False
 
     def start(choices: Choices, rates: Mapping[str, float]) -> None:
         nonlocal started
         started = True
-        lease.take()
         with first_writing(directory):
             write_manifest(directory, experiment, facts, choices, rates, prices=prices(experiment.price_per_hour_usd))
             books.open(directory)
@@ -269,7 +280,8 @@ def _search_and_train(
         return run
     _tidy(directory, done)
     earlier = [ending for ending in endings if ending.trial_id in done]
-    with Progress(trials, console, earlier=earlier, quiet=quiet) as progress:
+    begun = _begun(directory, unfinished, statuses)
+    with Progress(trials, console, earlier=earlier, begun=begun, quiet=quiet) as progress:
         outcome = run_trials(
             starting_order(unfinished),
             run_dir=directory,
@@ -315,6 +327,13 @@ def _endings(run_dir: Path, trials: Sequence[Trial], statuses: Mapping[str, Stat
         )
         for trial_id in ended
     ]
+
+
+def _begun(run_dir: Path, trials: Sequence[Trial], statuses: Mapping[str, Status]) -> set[str]:
+    """Return the ids of trials that an earlier session left unfinished."""
+    ids = [trial.trial_id for trial in trials]
+    left = {trial_id for trial_id in ids if statuses.get(trial_id) is Status.UNFINISHED}
+    return left | with_state(run_dir, ids)
 
 
 def _tidy(run_dir: Path, done: Collection[str]) -> None:

@@ -6,13 +6,14 @@ Out: plain dicts and lists, or one `ExperimentError` that names file, key, value
 
 import difflib
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 
-from raybench.errors import ExperimentError
+from raybench.errors import ExperimentError, InputError
 from raybench.formats import safe_text
 from raybench.regular import check_regular
 
@@ -155,7 +156,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     Raises `ExperimentError` where the text has no `=` or the path leads through a value that is no mapping or list.
     """
     path, separator, text = override.partition("=")
-    keys = path.strip().replace("[", ".").replace("]", "").split(".")
+    keys = _parts(path)
     override = shown(override)
     if not separator or not all(keys) or len(keys) > DEEPEST:
         raise ExperimentError(f"--set {override}: give KEY=VALUE, for instance training.epochs=3")
@@ -188,6 +189,39 @@ def _index(node: Sequence[Any], key: str, path: str, override: str) -> int:
             f"--set {override}: {shown(path)} is a list; give a place from 0 to {len(node) - 1}, not {shown(repr(key))}"
         )
     return int(key)
+
+
+@contextmanager
+def naming_overrides(label: str, overrides: Sequence[str]) -> Iterator[None]:
+    """Let errors about a value that `--set` gave name it beside the file, where nobody would find that value.
+
+    A line of a message that begins with `label` and keys, as all do that are about a key, names the last override
+    of one of these keys, of a part of it, or of what it is a part of.
+    """
+    try:
+        yield
+    except InputError as error:
+        message = "\n".join(_with_override(line, label, overrides) for line in str(error).splitlines())
+        if message == str(error):
+            raise
+        raise type(error)(message) from error
+
+
+def _with_override(line: str, label: str, overrides: Sequence[str]) -> str:
+    head, told = f"{label}: ", line.removeprefix(f"{label}: ")
+    if told == line:
+        return line
+    keys = [_parts(key) for key in told.partition(": ")[0].split(", ")]
+    for override in reversed(overrides):
+        given = _parts(override.partition("=")[0])
+        if any(part[: len(given)] == given[: len(part)] for part in keys):
+            return f"{head}--set {shown(override)}: {told}"
+    return line
+
+
+def _parts(key: str) -> list[str]:
+    """Return the keys of `datasets[0].root`, or of `datasets.0.root`."""
+    return key.strip().replace("[", ".").replace("]", "").split(".")
 
 
 def path_of(location: Sequence[str | int]) -> str:

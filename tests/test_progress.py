@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from raybench.board import Board
-from raybench.events import EpochDone, Event, TrialEnded, TrialStarted
+from raybench.events import EpochDone, Event, Notice, TrialEnded, TrialStarted
 from raybench.formats import duration_text
 from raybench.learning_rates import TUNING_SEED
 from raybench.progress import Progress, render, rough_duration_text, summary, tell_problems
@@ -257,6 +257,35 @@ def test_nothing_is_to_go_once_every_trial_ended() -> None:
     board = board_of([make_trial("t0")], *whole_trial("t0", 5, 0.9))
     assert board.remaining_seconds(NOON + timedelta(seconds=5)) == 0.0
     assert "to go" not in summary(board, NOON + timedelta(seconds=5)).plain
+
+
+def test_nothing_is_to_go_once_nothing_starts_any_more() -> None:
+    trials = [make_trial("t0", epochs=10), make_trial("t1", seed=1, epochs=10)]
+    board = board_of(trials, *whole_trial("t0", 10, 0.9), Notice(text="a remark", lasting=True))
+    later = NOON + timedelta(seconds=30)
+    assert "to go" in summary(board, later).plain
+    board.feed(Notice(text="The budget ends the run", lasting=True, ends_run=True))
+    assert "to go" not in summary(board, later).plain
+
+
+def test_the_last_line_says_nothing_of_time_to_go() -> None:
+    clock = iter([NOON, NOON + timedelta(seconds=30)])
+    console = plain_console()
+    with Progress([make_trial("t0"), make_trial("t1", seed=1)], console, now=lambda: next(clock)) as progress:
+        for event in whole_trial("t0", 9, 0.9):
+            progress(event)
+    assert text_of(console).splitlines()[-1] == "1/2 done · 0 stopped · 0 failed · 30 s elapsed"
+
+
+def test_trials_that_earlier_sessions_began_count_as_unfinished_until_they_go_on() -> None:
+    trials = [make_trial(f"t{seed}", seed=seed) for seed in range(4)]
+    board = Board(trials, earlier=[ended("t0")], begun=["t0", "t1", "t2", "unknown"], now=NOON)
+    assert summary(board, NOON).plain.startswith("1/4 done · 0 stopped · 0 failed · 2 unfinished · ")
+    board.feed(TrialStarted(trial_id="t1"))
+    assert " 1 unfinished " in summary(board, NOON).plain
+    board.feed(epoch("t1", 4))
+    board.feed(ended("t1", status=Status.UNFINISHED))
+    assert summary(board, NOON).plain.startswith("1/4 done · 0 stopped · 0 failed · 2 unfinished · ")
 
 
 def test_trial_that_starts_again_is_no_longer_done() -> None:

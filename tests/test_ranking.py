@@ -134,6 +134,21 @@ def test_a_seed_that_has_not_ended_yet_is_left_aside_where_another_has_completed
     assert ranking["pick"].to_dict() == {"half": True, "whole": False, "none yet": False}
 
 
+def test_a_configuration_of_which_no_trial_has_begun_comes_last_and_has_no_rank() -> None:
+    nothing = {"test_accuracy": None, "val_accuracy": None}
+    ranking = ranked(
+        trial("a, to come", status="unfinished", **nothing),
+        trial("a, to come", seed=1, status="unfinished", **nothing),
+        trial("b, begun", status="unfinished", epochs_run=1, **nothing),
+        trial("c, failed", status="failed", **nothing),
+        trial("d", test_accuracy=0.5),
+        by="val_accuracy",
+    ).set_index("model")
+    assert list(ranking.index) == ["d", "b, begun", "c, failed", "a, to come"]
+    assert ranking["rank"].tolist()[:3] == [1, 2, 3]
+    assert ranking["rank"].isna()["a, to come"]
+
+
 @pytest.mark.parametrize("status", ["stopped", "failed"])
 def test_configuration_with_an_incomplete_seed_ranks_below_complete_ones(status: str) -> None:
     ranking = ranked(

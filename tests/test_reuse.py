@@ -14,13 +14,19 @@ from rich.console import Console
 
 from raybench.choices import Choices
 from raybench.errors import RunError
+from raybench.experiment import load_experiment
 from raybench.manifest import write_manifest
+from raybench.plan import Plan, TakenOver, make_plan
 from raybench.records import Status, Trial
+from raybench.report.views import plan_view
 from raybench.results import finished_trial_ids, load_history, load_predictions, load_results, write_trial
 from raybench.reuse import Reuse
+from raybench.runner import trials_to_go
 from raybench.runs import Run, open_run
+from raybench.training import preflight
 from raybench.trials import first_row, searches_of
 from raybench.tries import FOLDER
+from tests.commands import raybench
 from tests.made_up_run import SMALL, MadeUp
 
 SHAPES: dict[str, Any] = {**SMALL["datasets"][0], "train_sizes": [50]}
@@ -269,3 +275,70 @@ def test_what_cannot_be_taken_over_from_is_named_before_anything_starts(theirs: 
             Reuse(str(path), theirs)
         assert str(caught.value).startswith(f"--reuse {path}")
         assert says in str(caught.value)
+
+
+def previewed(run: Run, *others: Path) -> dict[str, TakenOver]:
+    return Reuse(others, run.run_dir).preview(run.experiment, run.facts, Console(file=io.StringIO()))
+
+
+def plan_text(plan: Plan, run: Run) -> str:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(plan_view(plan, run.facts))
+    return " ".join(console.export_text().split())
+
+
+def test_a_plan_says_what_would_be_taken_over_and_counts_its_epochs_as_done(theirs: Path, tmp_path: Path) -> None:
+    more = MadeUp(experiment={**ONE_SIZE, "seeds": [1, 2]}).write(tmp_path / "more")
+    run = to_be_run(tmp_path, seeds=[0, 1, 2])
+    taken = previewed(run, theirs, more)
+    assert not run.run_dir.exists()
+    plan = make_plan(run.experiment, run.facts, run.run_dir, taken)
+    assert f"{COMPLETED} trials from {theirs}; 7 trials from {more} " in plan_text(plan, run)
+    assert (len(plan.trials), plan.most_epochs) == (12, 0)
+    assert trials_to_go(run.experiment, run.facts, run.run_dir, taken) == []
+    assert len(trials_to_go(run.experiment, run.facts, run.run_dir)) == 12
+    take_over(run, theirs, more)
+    completed = {trial_id for each in taken.values() for trial_id in each.trials}
+    assert set(finished_trial_ids(run.run_dir)) == completed, "what was said is what is taken over"
+
+
+def test_a_plan_says_where_nothing_would_be_taken_over(theirs: Path, tmp_path: Path) -> None:
+    run = to_be_run(tmp_path, training={"epochs": 4})
+    plan = make_plan(run.experiment, run.facts, run.run_dir, previewed(run, theirs))
+    assert f"nothing from {theirs} (it has completed none of what is to go)" in plan_text(plan, run)
+    assert plan.most_epochs == 8 * 4
+
+
+def test_a_plan_knows_the_trials_whose_rates_follow_from_tries_that_would_be_taken_over(tmp_path: Path) -> None:
+    made = tried(tmp_path / "theirs")
+    rates = {search.search_id: 0.3 for search in searches_of(made.experiment, made.facts)}
+    write_manifest(made.run_dir, made.experiment, made.facts, Choices(), rates)
+    there = open_run(made.run_dir)
+    for trial in there.trials:
+        write_trial(there.run_dir, first_row(trial, Status.COMPLETED), [], None)
+    ours = replace(made, run_dir=tmp_path / "ours")
+    plan = make_plan(ours.experiment, ours.facts, ours.run_dir, previewed(ours, there.run_dir))
+    assert f"4 trials and 10 tries from {there.run_dir}" in plan_text(plan, ours)
+    assert plan.most_epochs == 0
+    assert plan.search is not None
+    assert plan.search.to_go == 0
+
+
+def test_plan_takes_reuse_as_run_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(
+        "name: small\ndatasets: [{name: digits, source: digits, image_size: 8, train_sizes: [40]}]\n"
+        "models: [resnet8]\nweights: [random]\nstrategies: [linear-probe, fine-tune]\nseeds: [0, 1]\n"
+    )
+    experiment = load_experiment(file)
+    facts = preflight.check(experiment, str(file))
+    there = tmp_path / "there"
+    write_manifest(there, experiment, facts, Choices())
+    for trial in open_run(there).trials[:3]:
+        write_trial(there, first_row(trial, Status.COMPLETED), [], None)
+    options = ("plan", file, "--run-dir", tmp_path / "ours", "--reuse")
+    assert raybench(*options, there) == 0
+    assert "3 trials from " in capsys.readouterr().out
+    assert not (tmp_path / "ours").exists()
+    assert raybench(*options, tmp_path / "gone") == 2
+    assert f"--reuse {tmp_path / 'gone'}: no such run directory" in capsys.readouterr().err

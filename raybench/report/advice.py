@@ -65,15 +65,11 @@ def notes(
         test_images: size of each dataset's test split, where it is known; None: nobody asked.
         train_images: how many training images each dataset has, where it is known.
     """
-    said = []
+    said: list[str] = []
     by_group = ranking.groupby(GROUP, dropna=False, sort=False)
-    if any(group["test_accuracy"].isna().all() for _, group in by_group):
-        said.append(
-            "No test accuracy: ranked by val accuracy, which early stopping has seen and which flatters a little."
-        )
+    said += _without_test(ranking, test_images or NO_IMAGES)
     complete = ranking[ranking["stopped"] == 0]
-    if (complete["seeds"] == 1).any():
-        said.append("One seed: how far another seed would land is unknown, and no interval covers it.")
+    said += _one_seed(complete)
     seeds = [count for _, group in by_group for count in not_compared(group)["seeds"]]
     if 1 in seeds:
         said.append("No number of images and one seed: what cannot be told apart is unknown.")
@@ -99,6 +95,32 @@ def notes(
     if complete["standalone_cost_usd"].isna().any():
         said.append("Cost in USD is unknown where no price is given; training time stands in for it.")
     return said
+
+
+def _without_test(ranking: pd.DataFrame, test_images: Mapping[str, int]) -> Iterator[str]:
+    """Say where val accuracy stands in for test accuracy, and why: there is no test split, or no trial came so far."""
+    flatters = "which early stopping has seen and which flatters a little."
+    groups = [group.iloc[0] for _, group in ranking.groupby(GROUP, dropna=False, sort=False) if _has_no_test(group)]
+    waiting = [group_name(first) for first in groups if test_images.get(str(first["dataset"]))]
+    if len(waiting) < len(groups):
+        yield f"No test accuracy: ranked by val accuracy, {flatters}"
+    if waiting:
+        where = joined([*waiting[:MOST_NAMES], *([f"{len(waiting) - MOST_NAMES} more"] * (len(waiting) > MOST_NAMES))])
+        why = "no trial has been scored on the test split, so val accuracy stands in"
+        yield f"No test accuracy yet ({where}): {why}, {flatters}"
+
+
+def _has_no_test(group: pd.DataFrame) -> bool:
+    return bool(group["test_accuracy"].isna().all())
+
+
+def _one_seed(complete: pd.DataFrame) -> Iterator[str]:
+    """Say how many configurations have one seed, where others have more."""
+    alone = int((complete["seeds"] == 1).sum())
+    if not alone:
+        return
+    where = "" if alone == len(complete) else f" in {alone} of {len(complete)} complete configurations"
+    yield f"One seed{where}: how far another seed would land is unknown, and no interval covers it."
 
 
 def provisional_note(results: pd.DataFrame) -> str | None:

@@ -3,7 +3,7 @@
 Names and messages come from files: they are shown as text, never taken for markup, without control characters.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # these import torch, which `raybench show` does not need
     from raybench.training.measure import ModelRow, Speed
     from raybench.training.predict import Prediction
 
+NOT_BEGUN: Final = "not begun"
+"""In place of the status of a trial without an epoch."""
 CLASSES_COUNTED: Final = 12
 """Most classes whose images are counted one by one."""
 NAMES_SHOWN: Final = 3
@@ -71,6 +73,8 @@ def plan_view(plan: "Plan", facts: Facts) -> RenderableType:
         f"with {_count(len(seeds), 'seed')} ({_short([str(seed) for seed in seeds])})",
     )
     table.add_row("done", _done(plan))
+    if plan.taken_over:
+        table.add_row("taken over", _taken_over(plan))
     if plan.search is not None:
         table.add_row("learning rates", search_plan_text(plan.search))
     if plan.most_epochs:
@@ -87,11 +91,12 @@ def plan_view(plan: "Plan", facts: Facts) -> RenderableType:
     return Group(*parts, Text(), Text("Weights", style="bold"), _indented(_weights_view(facts.weights)))
 
 
-def trials_table(results: pd.DataFrame) -> RenderableType:
+def trials_table(results: pd.DataFrame, begun: Collection[str] = ()) -> RenderableType:
     """Return one line a trial, a table for each dataset and train size; below it the errors of failed trials.
 
     Args:
         results: `TRIAL_COLUMNS`, as `raybench.results.load_results` returns them; unfinished trials may be among them.
+        begun: ids of trials that have a checkpoint. An unfinished one without it or epochs is told as not begun.
 
     """
     if results.empty:
@@ -99,7 +104,7 @@ def trials_table(results: pd.DataFrame) -> RenderableType:
     parts: list[RenderableType] = []
     for (dataset, train_size), rows in results.groupby(["dataset", "train_size"], sort=False):
         title = f"{safe_text(dataset)} · {count_text(train_size)} training images"
-        parts += [Text(title, style="bold"), _trials_of_a_group(rows), Text()]
+        parts += [Text(title, style="bold"), _trials_of_a_group(rows, begun), Text()]
     failed = results[results["status"].astype(str) == Status.FAILED.value]
     for _, row in failed.iterrows():
         parts.append(Text.assemble((f"{row['trial_id']} failed: ", "red"), error_line(row["error"])))
@@ -151,13 +156,24 @@ def _short(names: Sequence[str], most: int = CLASSES_COUNTED) -> str:
 
 
 def _done(plan: "Plan") -> str:
-    ended = {status: count for status, count in plan.done.items() if status is not Status.UNFINISHED and count}
-    left = len(plan.trials) - sum(ended.values())
-    if not ended:
+    left = len(plan.trials) - sum(plan.done.values())
+    if not plan.done and not plan.begun:
         return "nothing yet"
-    said = joined([f"{count} {status}" for status, count in ended.items()])
-    retried = " (failed trials are trained again by 'raybench resume --retry-failed')" if Status.FAILED in ended else ""
-    return f"{said}; {left} to go{retried}"
+    said = joined([f"{count} {status}" for status, count in plan.done.items()]) if plan.done else "none has ended"
+    begun = f": {plan.begun} begun and {left - plan.begun} not begun" if plan.begun else ""
+    failed = Status.FAILED in plan.done
+    retried = " (failed trials are trained again by 'raybench resume --retry-failed')" if failed else ""
+    return f"{said}; {left} to go{begun}{retried}"
+
+
+def _taken_over(plan: "Plan") -> str:
+    said = []
+    for path, taken in plan.taken_over.items():
+        counts = [(len(taken.trials), "trial", "trials"), (len(taken.tries), "try", "tries")]
+        parts = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
+        why = "" if parts else " (it has completed none of what is to go)"
+        said.append(f"{joined(parts) if parts else 'nothing'} from {safe_text(path)}{why}")
+    return "; ".join(said)
 
 
 def _stopping(plan: "Plan") -> str:
@@ -248,7 +264,7 @@ def _weights_view(weights: Mapping[str, WeightsFacts]) -> Table:
     return table
 
 
-def _trials_of_a_group(rows: pd.DataFrame) -> LongTable:
+def _trials_of_a_group(rows: pd.DataFrame, begun: Collection[str]) -> LongTable:
     return LongTable(
         headings=[
             Heading(text="trial", on_the_right=False),
@@ -257,24 +273,25 @@ def _trials_of_a_group(rows: pd.DataFrame) -> LongTable:
             Heading(text="status", on_the_right=False),
             *(Heading(text=name) for name in ("val", "test", "epochs", "time")),
         ],
-        rows=[_trial_row(row) for row in rows.to_dict("records")],
+        rows=[_trial_row(row, begun) for row in rows.to_dict("records")],
         gap=1,
     )
 
 
-def _trial_row(row: Mapping[Hashable, Any]) -> Row:
+def _trial_row(row: Mapping[Hashable, Any], begun: Collection[str]) -> Row:
     status = str(row["status"])
+    waits = status == Status.UNFINISHED and is_missing(row["epochs_run"]) and row["trial_id"] not in begun
     cells = [
         safe_text(row["trial_id"]),
         safe_text(f"{row['model']} {weights_label(str(row['weights']))} {row['strategy']}"),
         count_text(row["seed"]),
-        status,
+        NOT_BEGUN if waits else status,
         accuracy_text(row["val_accuracy"]),
         accuracy_text(row["test_accuracy"]),
         count_text(row["epochs_run"]),
         clock_text(row["train_seconds"]),
     ]
-    return Row(cells=cells, cell_styles={3: STATUS_STYLES[status]} if status in STATUS_STYLES else {})
+    return Row(cells=cells, cell_styles={3: STATUS_STYLES[status]} if status in STATUS_STYLES and not waits else {})
 
 
 def _parameters(number: int) -> str:

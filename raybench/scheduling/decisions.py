@@ -57,7 +57,8 @@ class DecisionLog:
             except ValidationError as error:
                 raise RunError(
                     f"{self.path}, line {number}: not a decision: {line[:80].decode(errors='replace')!r}; "
-                    "restore the file, or delete it to decide anew"
+                    "restore the file, or delete this line or the whole file: finished trials stay as they are, and "
+                    "unfinished ones are judged again from here on"
                 ) from error
         return decisions
 

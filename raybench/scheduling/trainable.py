@@ -32,7 +32,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.tune.result import DONE
 
-from raybench.checkpoint_paths import state_path
+from raybench.checkpoint_paths import row_path, state_path
 from raybench.choices import Step, memory_key, processor_name, step_key
 from raybench.errors import StorageError
 from raybench.events import TrialEnded
@@ -40,7 +40,7 @@ from raybench.mirror import bring, mirror_of, run_folder
 from raybench.pace import pace_keys
 from raybench.process_memory import memory_watch, usable_bytes
 from raybench.records import Allocation, EpochRecord, Footprint, Inference, Pace, Status, Trial, TrialResult, Verdict
-from raybench.results import bring_row, write_trial
+from raybench.results import write_trial
 from raybench.scheduling.decisions import find_desk
 from raybench.scheduling.resources import INSTANCE_LABEL, Share, device_name, device_share, node
 from raybench.spending import Spent
@@ -159,7 +159,7 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
 
     try:
         _check_there(run_dir)
-        bring_row(run_dir, trial.trial_id)
+        bring(row_path(run_dir, trial.trial_id))
         bring(state_path(run_dir, trial.trial_id))
         with memory_watch().limited(_memory_limit_bytes(shared), outgrown):
             result = _resolve(shared.execute)(trial, run_dir=run_dir, allocation=allocation, on_epoch=on_epoch)

@@ -165,6 +165,17 @@ def _goes_on(training: Training, state: dict[str, Any]) -> bool:
         return False
 
 
+def epochs_done(run_dir: Path, trial_id: str) -> int:
+    """Return the epochs that a trial which has not ended would go on from; 0 where it would begin again."""
+    state = Checkpointer(state_path(run_dir, trial_id)).load()
+    if state is None or state["version"] != STATE_VERSION:
+        return 0
+    try:
+        return Progress(**state["progress"]).epoch
+    except (LookupError, TypeError):
+        return 0
+
+
 def _predicted_bytes(footprint: Footprint | None, device: torch.device) -> int | None:
     """Return what the trial was expected to take where its peak is measured; on a GPU with the images kept there."""
     if footprint is None:

@@ -71,7 +71,20 @@ COMMANDS = {
     ),
     "plan of a bad file": Command(
         arguments=("plan", "experiment.yaml", "--set", "models=[resnet19]"),
-        says=("experiment.yaml: models[0]", "did you mean"),
+        says=("experiment.yaml: --set models=[resnet19]: models[0]", "did you mean"),
+    ),
+    "value of an option that the schema refuses": Command(
+        arguments=("run", "experiment.yaml", "--set", "seeds=[1]", "--set", "training.epochs=0", "--set", "name=a"),
+        says=("experiment.yaml: --set training.epochs=0: training.epochs: 0 is not accepted",),
+    ),
+    "value of an option that does not fit the data": Command(
+        arguments=("run", "experiment.yaml", "--set", "name=a", "--set", "datasets.0.train_sizes=[5000]"),
+        says=("experiment.yaml: --set datasets.0.train_sizes=[5000]: datasets[0].train_sizes[0]: 5000 is more",),
+    ),
+    "value that no option gave": Command(
+        arguments=("plan", "bad.yaml", "--set", "seeds=[1]"),
+        make=lambda folder: (folder / "bad.yaml").write_text((folder / "experiment.yaml").read_text() + "nme: b\n"),
+        says=("bad.yaml: nme: unknown key",),
     ),
     "plan on the run of another experiment": Command(
         arguments=("plan", "experiment.yaml", "--set", "name=large", "--run-dir", "run"), says=("run: ", "'large'")

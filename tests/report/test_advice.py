@@ -109,6 +109,26 @@ def test_notes_say_what_the_ranking_had_to_do_without() -> None:
         assert what in said
 
 
+def test_where_some_have_one_seed_it_is_said_how_many() -> None:
+    both = [trial("a", seed=seed, test_accuracy=0.9 + seed / 100) for seed in range(2)]
+    alone = [trial("b"), trial("c")]
+    assert "One seed: how far" in " ".join(notes(rank(pd.DataFrame(alone))))
+    assert "One seed in 2 of 3 complete configurations: how far" in " ".join(notes(rank(pd.DataFrame([*both, *alone]))))
+    assert "One seed" not in " ".join(notes(rank(pd.DataFrame(both))))
+
+
+def test_test_accuracies_that_are_to_come_are_not_said_to_be_missing() -> None:
+    ended = [trial("a", status="completed")]
+    to_come = [trial("a", train_size=400, test_accuracy=None, status="unfinished")]
+    ranking = rank(pd.DataFrame([*ended, *to_come]))
+    said = " ".join(notes(ranking, test_images={"digits": 300}))
+    assert "No test accuracy yet (digits, 400 training images): no trial has been scored on the test split" in said
+    assert "No test accuracy:" not in said
+    said = " ".join(notes(ranking, test_images={}))
+    assert "No test accuracy: ranked by val accuracy" in said
+    assert "No test accuracy yet" not in said
+
+
 def test_seeds_that_scored_alike_are_not_called_one_seed() -> None:
     alike = [trial(model, seed=seed) for model in "ab" for seed in range(2)]
     said = " ".join(notes(rank(pd.DataFrame(alike))))

@@ -87,6 +87,16 @@ def test_what_every_row_says_stands_in_the_title() -> None:
     assert rendered(ranking_tables(one_seed, width=140), 140)[0].endswith("833 training images, 1 seed")
 
 
+def test_a_rank_that_is_not_known_is_a_dash_an_empty_cell_or_null() -> None:
+    to_come = {"model": "a", "status": "unfinished", "test_accuracy": None}
+    ranking = rank(pd.DataFrame([to_come, {"model": "b", "status": "completed", "test_accuracy": 0.5}]))
+    lines = rendered(ranking_tables(ranking, width=140), 140)
+    (line,) = [line for line in lines if line.startswith("a ")]
+    assert line.split()[1:3] == ["-", "-"]
+    assert [row["rank"] for row in json.loads(to_json(ranking))] == [1, None]
+    assert [row["rank"] for row in csv.DictReader(io.StringIO(to_csv(ranking)))] == ["1", ""]
+
+
 def test_eighty_columns_hold_all_that_the_published_study_shows() -> None:
     text = "\n".join(rendered(ranking_tables(experiment(), width=80), 80))
     for what in ("loss", "time", "ep.", "#", "cost $", "±"):

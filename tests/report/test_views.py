@@ -10,16 +10,23 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 from rich.console import Console, RenderableType
 
+from raybench.checkpoint_paths import state_path
 from raybench.experiment import parse_experiment
 from raybench.plan import Plan, make_plan
-from raybench.records import DatasetFacts, Facts, ResourceRequest, Status, TrialResult, WeightsFacts
+from raybench.records import DatasetFacts, Facts, ResourceRequest, Status, Trial, TrialResult, WeightsFacts
 from raybench.report.views import models_table, plan_view, predictions_table, trials_table
-from raybench.results import RESULTS_SCHEMA
+from raybench.results import RESULTS_SCHEMA, write_trial
+from raybench.runs import open_run
+from raybench.training.loop import STATE_VERSION, Progress
 from raybench.training.measure import ModelRow, Speed
 from raybench.training.models import ModelFacts
 from raybench.training.predict import ClassProbability, Prediction
+from raybench.trials import first_row
+from tests.commands import raybench
+from tests.made_up_run import EPOCHS, MadeUp
 
 NOTE = "48 of 48 backbone tensors from resnet8.safetensors, pretrained on fashion-mnist"
 SPEED = Speed(
@@ -133,13 +140,46 @@ def test_a_plan_says_what_would_run_on_what(width: int) -> None:
 
 def test_a_plan_counts_what_is_done_and_how_failed_trials_are_trained_again() -> None:
     facts = facts_with()
-    plan = replace(
-        plan_of(facts), done={Status.COMPLETED: 4, Status.STOPPED: 2, Status.FAILED: 1, Status.UNFINISHED: 3}
-    )
+    plan = replace(plan_of(facts), done={Status.COMPLETED: 4, Status.STOPPED: 2, Status.FAILED: 1}, begun=3)
     text = words(plan_view(plan, facts))
-    assert "4 completed, 2 stopped and 1 failed; 17 to go" in text
+    assert "4 completed, 2 stopped and 1 failed; 17 to go: 3 begun and 14 not begun" in text
+    assert "1 failed; 17 to go (" in words(plan_view(replace(plan, begun=0), facts))
     assert "--retry-failed" in text
-    assert "retry" not in words(plan_view(replace(plan, done={Status.COMPLETED: 24}), facts))
+    assert "retry" not in words(plan_view(replace(plan, done={Status.COMPLETED: 24}, begun=0), facts))
+
+
+def leave_state(run_dir: Path, trial: Trial, epochs: int, *, version: int = STATE_VERSION) -> None:
+    """Leave the checkpoint of a trial after some epochs, as far as a plan looks at it."""
+    path = state_path(run_dir, trial.trial_id)
+    path.parent.mkdir(exist_ok=True)
+    torch.save({"version": version, "progress": asdict(Progress(epoch=epochs))}, path)
+
+
+def test_a_plan_tells_begun_trials_from_others_and_leaves_out_the_epochs_that_they_have(tmp_path: Path) -> None:
+    run = open_run(MadeUp(changes=lambda _: None).write(tmp_path / "run"))
+    paused, killed, damaged, of_an_older_raybench, gone, *others = run.trials
+    for trial in (paused, gone):
+        write_trial(run.run_dir, replace(first_row(trial, Status.UNFINISHED), epochs_run=2), [], None)
+    leave_state(run.run_dir, paused, 2)
+    leave_state(run.run_dir, killed, 1)
+    leave_state(run.run_dir, of_an_older_raybench, 1, version=STATE_VERSION - 1)
+    state_path(run.run_dir, damaged.trial_id).write_bytes(b"half writ")
+    write_trial(run.run_dir, first_row(others[0], Status.COMPLETED), [], None)
+
+    plan = make_plan(run.experiment, run.facts, run.run_dir)
+
+    assert (plan.done, plan.begun) == ({Status.COMPLETED: 1}, 5)
+    assert plan.most_epochs == EPOCHS * (len(run.trials) - 1) - 2 - 1
+    text = words(plan_view(plan, run.facts))
+    assert f"1 completed; {len(run.trials) - 1} to go: 5 begun and {len(run.trials) - 6} not begun" in text
+    assert f"at most {plan.most_epochs} epochs" in text
+
+
+def test_a_plan_of_a_run_of_which_nothing_has_ended_says_what_has_begun(tmp_path: Path) -> None:
+    run = open_run(MadeUp(changes=lambda _: None).write(tmp_path / "run"))
+    leave_state(run.run_dir, run.trials[0], 2)
+    text = words(plan_view(make_plan(run.experiment, run.facts, run.run_dir), run.facts))
+    assert f"none has ended; {len(run.trials)} to go: 1 begun and {len(run.trials) - 1} not begun" in text
 
 
 @pytest.mark.parametrize(
@@ -278,6 +318,26 @@ def test_trials_keep_their_ids_and_numbers_whole(width: int) -> None:
     for whole in ("0123456789ab", "unfinished", "0.9100", "0.8765", "2:05"):
         assert whole in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+
+
+def test_a_trial_that_never_began_is_told_from_an_unfinished_one() -> None:
+    nothing = {"status": Status.UNFINISHED, "val_accuracy": None, "test_accuracy": None, "epochs_run": None}
+    killed, never = "b" * 12, "c" * 12
+    results = results_of({"status": Status.UNFINISHED}, {"trial_id": killed, **nothing}, {"trial_id": never, **nothing})
+    text = shown(trials_table(results, begun={killed}), 100)
+    said = {line.split()[0]: "not begun" in line for line in text.splitlines() if " linear-probe+augment " in line}
+    assert said == {"0123456789ab": False, killed: False, never: True}
+    assert text.count("unfinished") == 2
+
+
+def test_show_says_which_trials_have_not_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = open_run(MadeUp(changes=lambda _: None).write(tmp_path / "run"))
+    leave_state(run.run_dir, run.trials[0], 2)
+    assert raybench("show", run.run_dir) == 0
+    out = capsys.readouterr().out
+    assert out.count("not begun") == len(run.trials) - 1
+    (line,) = [line for line in out.splitlines() if " unfinished " in line]
+    assert line.split()[0] == run.trials[0].trial_id
 
 
 def test_a_run_without_trials_says_so() -> None:

@@ -43,7 +43,10 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     log.append(GO_ON)
     with log.path.open("a", encoding="utf-8") as file:
         file.write('{"trial_id": 3}\n')
-    with pytest.raises(RunError, match=r"decisions\.jsonl, line 2: not a decision: .*delete it to decide anew"):
+    with pytest.raises(
+        RunError,
+        match=r"decisions\.jsonl, line 2: not a decision: .*delete this line or the whole file: finished trials stay .* judged again",
+    ):
         log.read()
 
 
