@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test chaos fuzz test-browser coverage bench lint format wheel wheel-quick clean
+.PHONY: help quickstart test chaos fuzz test-browser test-cluster coverage bench lint format wheel wheel-quick clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,11 @@ fuzz: $(INSTALLED) ## Set up, read thousands of damaged experiments, images, tab
 test-browser: $(INSTALLED) ## Set up, open reports in Debian's Chromium, test and photograph them
 	@bash tests/browser/install_chromium.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser $(ARGS)
+
+# Hosts made of Linux namespaces, as root; where they cannot be had, the tests are left out, with the reason.
+test-cluster: $(INSTALLED) ## Set up, let `ray up` make a cluster of hosts on this machine, run experiments on it
+	@bash tests/cluster/install_hosts.sh
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cluster $(ARGS)
 
 coverage: $(INSTALLED) ## Run the tests and say which lines and branches none of them takes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing $(ARGS)

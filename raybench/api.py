@@ -56,12 +56,14 @@ def load_results(run_dir: str | Path) -> pd.DataFrame:
 
 def load_history(run_dir: str | Path) -> pd.DataFrame:
     """Return one row a trial and epoch; see `load_results` for which trials, and for the errors."""
-    return history_of(run_dir, only=_trial_ids(run_dir))
+    run = open_run(run_dir)
+    return history_of(run.run_dir, only=_trial_ids(run))
 
 
 def load_predictions(run_dir: str | Path) -> pd.DataFrame:
     """Return one row a trial and test image; see `load_results` for which trials, and for the errors."""
-    return predictions_of(run_dir, only=_trial_ids(run_dir))
+    run = open_run(run_dir)
+    return predictions_of(run.run_dir, only=_trial_ids(run))
 
 
 def load_search(run_dir: str | Path) -> pd.DataFrame:
@@ -74,8 +76,8 @@ def load_search(run_dir: str | Path) -> pd.DataFrame:
     return open_run(run_dir).search()
 
 
-def _trial_ids(run_dir: str | Path) -> set[str]:
-    return {trial.trial_id for trial in open_run(run_dir).trials}
+def _trial_ids(run: Run) -> set[str]:
+    return {trial.trial_id for trial in run.trials}
 
 
 def rank(source: Data, *, by: str | None = None, test_images: TestImages = None, columns: Names = None) -> pd.DataFrame:

@@ -26,7 +26,27 @@ app.add_typer(cache, name="cache")
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
-RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, such as runs/quickstart.")]
+
+def _place(text: str) -> Path:
+    """Return the folder of what is a path, or a URI of a run directory in an object store."""
+    from raybench.mirror import opened
+
+    return opened(text)
+
+
+RunDirectory = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run directory, such as runs/quickstart.", parser=_place)
+]
+NewDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        "--run-dir",
+        metavar="DIR",
+        help="Where results go: a folder, or s3://...",
+        show_default="runs/NAME",
+        parser=_place,
+    ),
+]
 TrialId = Annotated[str, typer.Argument(metavar="TRIAL", help="Id of a trial, or its first digits.")]
 NumCpus = Annotated[int | None, typer.Option(help="Cores this machine counts as having.", show_default="all")]
 NumGpus = Annotated[int | None, typer.Option(help="GPUs this machine counts as having.", show_default="all")]
@@ -40,7 +60,9 @@ LogTo = Annotated[
 ]
 Reused = Annotated[
     list[Path] | None,
-    typer.Option("--reuse", metavar="RUN", help="Take over what completed in another run.", show_default="none"),
+    typer.Option(
+        "--reuse", metavar="RUN", help="Take over what completed in another run.", show_default="none", parser=_place
+    ),
 ]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the file.")]
 ColumnNames = Annotated[
@@ -53,7 +75,8 @@ ColumnNames = Annotated[
     ),
 ]
 Sources = Annotated[
-    list[Path], typer.Argument(metavar="SOURCE", help="Runs, results of Ray Tune, CSV or Parquet tables.")
+    list[Path],
+    typer.Argument(metavar="SOURCE", help="Runs, results of Ray Tune, CSV or Parquet tables.", parser=_place),
 ]
 Experiment = Annotated[Path, typer.Argument(metavar="FILE", help="Experiment file.")]
 TestImages = Annotated[
@@ -68,7 +91,7 @@ def run(
     file: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="Experiment file.", show_default="quickstart")
     ] = None,
-    run_dir: Annotated[Path | None, typer.Option(help="Where results go.", show_default="runs/NAME")] = None,
+    run_dir: NewDirectory = None,
     overrides: Overrides = None,
     reuse: Reused = None,
     num_cpus: NumCpus = None,
@@ -136,7 +159,7 @@ def init(
 @app.command()
 def plan(
     file: Experiment,
-    run_dir: Annotated[Path | None, typer.Option(help="Where results go.", show_default="runs/NAME")] = None,
+    run_dir: NewDirectory = None,
     overrides: Overrides = None,
     reuse: Reused = None,
     measure: Annotated[
@@ -194,8 +217,10 @@ def report(
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="A", help="Run, results of Ray Tune, CSV or Parquet table.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="What is compared with it.")],
+    first: Annotated[
+        Path, typer.Argument(metavar="A", help="Run, results of Ray Tune, CSV or Parquet table.", parser=_place)
+    ],
+    second: Annotated[Path, typer.Argument(metavar="B", help="What is compared with it.", parser=_place)],
     output: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page as well.", show_default="no page")
     ] = None,
@@ -313,13 +338,19 @@ def _leave(status: int) -> None:
         raise typer.Exit(status)
 
 
+def _with_uris(text: str) -> str:
+    from raybench.mirror import in_users_words
+
+    return in_users_words(text)
+
+
 def main() -> None:
     """Run the command line; errors that a user can act on become one message."""
     try:
         app()
     except InterruptedRunError as error:
-        typer.echo(str(error), err=True)
+        typer.echo(_with_uris(str(error)), err=True)
         sys.exit(INTERRUPTED)
     except RaybenchError as error:
-        typer.echo(f"raybench: {error}", err=True)
+        typer.echo(_with_uris(f"raybench: {error}"), err=True)
         sys.exit(BAD_INPUT)

@@ -18,6 +18,7 @@ from raybench.cost import reprice
 from raybench.errors import InputError
 from raybench.foreign_tables import load_table
 from raybench.manifest import MANIFEST, read_manifest
+from raybench.mirror import opened
 from raybench.outcomes import Outcome
 from raybench.prices import per_hour
 from raybench.ranking import ABSENT, HIGHER_IS_BETTER
@@ -72,7 +73,7 @@ def load_source(path: str | Path, columns: Columns | None = None) -> Source:
     Raises:
         InputError: there is no such thing, it cannot be read, or columns are missing (named).
     """
-    path = Path(path)
+    path = opened(path)
     if path.is_dir():
         return _load_directory(path, columns)
     table = load_table(path, columns)

@@ -4,7 +4,8 @@ In: a run directory. Out: its lease, or a `RunError` that names the holder.
 
 The lease is a lock of the kernel on `RUN/.lease`, so a holder that dies, however it dies, leaves it free; `RUN/.holder`
 says who holds it, for messages alone. Where a file system has no locks, a file is the lock: that of a dead process of
-the same machine is taken over, that of another machine has to be deleted by hand.
+the same machine is taken over, that of another machine has to be deleted by hand. That of an object
+store: see `raybench.store_lease`.
 """
 
 import contextlib
@@ -23,7 +24,9 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from raybench.atomic import first_writing, replacing
-from raybench.errors import RunError
+from raybench.errors import RunError, StorageError
+from raybench.mirror import Mirror, mirror_of
+from raybench.store_lease import HeldError, StoreLease
 
 LEASE: Final = ".lease"
 SOFT_LEASE: Final = ".lease-file"
@@ -54,12 +57,13 @@ class Lease(AbstractContextManager["Lease"]):
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
         self._lock: BaseFileLock | None = None
+        self._in_store: StoreLease | None = None
         self._made: list[Path] = []
         """Folders that were not there before, the innermost first."""
 
     def __enter__(self) -> Self:
         """Take the lease where the directory is there; otherwise it is for `take` to do."""
-        if self._run_dir.is_dir():
+        if self._run_dir.is_dir() or mirror_of(self._run_dir) is not None:
             self.take()
         return self
 
@@ -70,7 +74,12 @@ class Lease(AbstractContextManager["Lease"]):
             RunError: somebody else holds it, or the directory cannot be written to.
 
         """
-        if self._lock is not None:
+        if self._lock is not None or self._in_store is not None:
+            return
+        about = Holder(host=platform.node(), pid=os.getpid(), since=datetime.now(UTC).isoformat(timespec="seconds"))
+        mirror = mirror_of(self._run_dir)
+        if mirror is not None:
+            self._take_in_store(mirror, json.dumps(asdict(about)))
             return
         with first_writing(self._run_dir):
             self._made = [path for path in (self._run_dir, *self._run_dir.parents) if not path.exists()]
@@ -78,12 +87,21 @@ class Lease(AbstractContextManager["Lease"]):
             try:
                 self._lock = self._locked()
             except Timeout:
-                raise RunError(
-                    f"{self._run_dir}: is being run by {_who(self._run_dir)}; wait until that ends, or end it"
-                ) from None
-        since = datetime.now(UTC).isoformat(timespec="seconds")
+                raise _refusal(self._run_dir, _content(self._run_dir / HOLDER)) from None
         with contextlib.suppress(OSError), replacing(self._run_dir / HOLDER) as temporary:
-            temporary.write_text(json.dumps(asdict(Holder(host=platform.node(), pid=os.getpid(), since=since))))
+            temporary.write_text(json.dumps(asdict(about)))
+
+    def _take_in_store(self, mirror: Mirror, about: str) -> None:
+        """Take the lease of a run directory in an object store, and bring here what its last holder wrote."""
+        lease = StoreLease(mirror, about)
+        try:
+            lease.acquire()
+        except HeldError as held:
+            raise _refusal(self._run_dir, held.holder) from None
+        except StorageError as error:
+            raise RunError(f"{error}; give another --run-dir") from None
+        self._in_store = lease
+        mirror.bring_all()
 
     def _locked(self) -> BaseFileLock:
         """Return the lock, held. Raises OSError, and Timeout where somebody else holds it."""
@@ -101,6 +119,9 @@ class Lease(AbstractContextManager["Lease"]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Let others take it."""
+        if self._in_store is not None:
+            self._in_store.release()
+            self._in_store = None
         if self._lock is not None:
             for name in (HOLDER, LEASE):  # gone while it is held: whoever waits looks whether it still is
                 with contextlib.suppress(OSError):
@@ -112,9 +133,18 @@ class Lease(AbstractContextManager["Lease"]):
                     path.rmdir()
 
 
-def _who(run_dir: Path) -> str:
+def _content(path: Path) -> bytes:
     try:
-        found = _HOLDER.validate_json((run_dir / HOLDER).read_bytes())
-    except (OSError, ValidationError):
-        return "somebody else"
-    return f"process {found.pid} on {found.host} since {found.since}"
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _refusal(run_dir: Path, holder: bytes) -> RunError:
+    try:
+        found = _HOLDER.validate_json(holder)
+    except ValidationError:
+        who = "somebody else"
+    else:
+        who = f"process {found.pid} on {found.host} since {found.since}"
+    return RunError(f"{run_dir}: is being run by {who}; wait until that ends, or end it")

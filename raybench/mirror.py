@@ -284,6 +284,17 @@ def bring_all(folder: Path) -> Path:
     return folder
 
 
+def opened(place: str | Path) -> Path:
+    """Return the folder of a run directory, with its tables, logs and settings there to be read.
+
+    Raises:
+        RunError: a URI of a kind that nobody here can read, or that is not well formed.
+        StorageError: the store cannot be read.
+
+    """
+    return bring_all(run_folder(place))
+
+
 def publish(path: Path) -> None:
     """Store a file of a run directory as it was just written, where `replacing` did not. Raises StorageError."""
     mirror = mirror_of(path)
@@ -298,11 +309,14 @@ def is_there(path: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a file of a run directory, if it is there. Raises StorageError, OSError."""
+    """Remove a file of a run directory, or a folder of it, if it is there. Raises StorageError, OSError."""
     mirror = mirror_of(path)
     if mirror is not None:
         mirror.remove(path)
-    path.unlink(missing_ok=True)
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _set_time(path: Path, info: "FileInfo") -> None:

@@ -30,6 +30,7 @@ from raybench.formats import duration_text, is_missing, joined, safe_cell
 from raybench.ledger import load as load_ledger
 from raybench.ledger import summary
 from raybench.manifest import MANIFEST, check_belongs
+from raybench.mirror import place_of
 from raybench.plan import make_plan
 from raybench.quote import kept as kept_quote
 from raybench.recognize import parse_columns
@@ -65,6 +66,7 @@ def console() -> Console:
 def print_run(run: Run) -> int:
     """Print the ranking of a run that ended, the pick and where the results are; return the exit status."""
     out = console()
+    place = place_of(run.run_dir)
     source = load_sources([run.run_dir])
     ranking = rank_source(source)
     if len(ranking):
@@ -72,7 +74,9 @@ def print_run(run: Run) -> int:
         _print_ranking(out, ranking, source, rates=_rates([run.run_dir]))
     failed = int((source.results["status"] == Status.FAILED).sum())
     if failed:
-        out.print(Text(f"{failed} of {len(run.trials)} trials failed; their errors: raybench show {run.run_dir}"))
+        out.print(
+            Text(f"{failed} of {len(run.trials)} trials failed; their errors: raybench show {place_of(run.run_dir)}")
+        )
     if run.budget_reached:
         asked = run.experiment.budget
         key = "hours" if asked is not None and asked.usd is None else "usd"
@@ -83,8 +87,8 @@ def print_run(run: Run) -> int:
             )
         )
     if run.interrupted:
-        out.print(Text(f"Interrupted; what was finished is kept. Go on with: raybench resume {run.run_dir}"))
-    out.print(Text(f"Results: {run.run_dir} (see them again: raybench rank {run.run_dir})"), soft_wrap=True)
+        out.print(Text(f"Interrupted; what was finished is kept. Go on with: raybench resume {place}"))
+    out.print(Text(f"Results: {place} (see them again: raybench rank {place})"), soft_wrap=True)
     return INTERRUPTED if run.interrupted else SOME_FAILED if failed else DONE
 
 

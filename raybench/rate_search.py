@@ -4,7 +4,7 @@ In: an experiment, what preflight learned, and a run directory. Out: `Found`: th
 the rows of the tries in RUN/search. Tries are run as trials are, but for ASHA; those that have a row are not run again.
 """
 
-import shutil
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -21,6 +21,7 @@ from raybench.events import Event, TrialEnded
 from raybench.experiment import Experiment
 from raybench.ledger import Kind
 from raybench.manifest import MANIFEST, chosen_before, rates_before
+from raybench.mirror import remove
 from raybench.progress import Progress, tell_problems
 from raybench.records import Facts, Status, Trial
 from raybench.results import finished_trial_ids, remove_trial, write_trial
@@ -187,10 +188,11 @@ def _remove_weights(folder: Path, trial_id: str) -> None:
 
     weights = weights_path(folder, trial_id)
     for path in (weights, card_path(weights)):
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
 def _clear(run_dir: Path) -> None:
     """Leave the rows of tries, and remove what they shared while they ran."""
     for name in ("checkpoints", "predictions"):
-        shutil.rmtree(run_dir / FOLDER / name, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove(run_dir / FOLDER / name)

@@ -23,6 +23,7 @@ from raybench.errors import InterruptedRunError, RunError, WeightsError
 from raybench.experiment import Experiment
 from raybench.learning_rates import TUNING_SEED
 from raybench.manifest import MANIFEST, rates_before, read_manifest
+from raybench.mirror import bring, is_there, remove
 from raybench.plan import TakenOver
 from raybench.records import Facts, Status, Trial, TrialResult
 from raybench.results import copy_trial, damaged_file, finished_trial_ids, read_rows
@@ -159,7 +160,7 @@ class Reuse:
                 on_start(rates)
             bare += not _copy_weights(source.path, self._run_dir, trial.trial_id)
             copy_trial(source.path, self._run_dir, trial.trial_id, folders)
-            state_path(self._run_dir, trial.trial_id).unlink(missing_ok=True)
+            remove(state_path(self._run_dir, trial.trial_id))
             taken += 1
         return taken, bare
 
@@ -227,17 +228,18 @@ def _copy_weights(source: Path, run_dir: Path, trial_id: str) -> bool:
 
     theirs = weights_path(source, trial_id)
     try:
+        bring(card_path(theirs))
         shared = read_card(theirs).backbone_file
     except WeightsError:
         return False
     names = [card_path(theirs).name, theirs.name]
     if shared is not None:
         names.insert(0, shared)
-    if not all(theirs.with_name(name).is_file() for name in names):
+    if not all(bring(theirs.with_name(name)).is_file() for name in names):
         return False
     ours = weights_path(run_dir, trial_id)
     for name in names:
-        if name != shared or not ours.with_name(name).exists():
+        if name != shared or not is_there(ours.with_name(name)):
             with replacing(ours.with_name(name)) as temporary:
                 shutil.copyfile(theirs.with_name(name), temporary)
     return True

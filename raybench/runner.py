@@ -37,6 +37,7 @@ from raybench.manifest import (
     read_manifest,
     write_manifest,
 )
+from raybench.mirror import opened, remove
 from raybench.plan import NOTHING_TAKEN, TakenOver
 from raybench.prices import prices
 from raybench.progress import Progress, tell_problems
@@ -79,7 +80,7 @@ def run(
 
     Args:
         experiment: path of the YAML file; None: the embedded quickstart.
-        run_dir: where results go; default `runs/NAME`.
+        run_dir: where results go, a folder or the URI of an object store; default `runs/NAME`.
         overrides: `KEY=VALUE` texts that replace keys of the file.
         reuse: directories of other runs; what completed there is taken over and not trained again.
         num_cpus: cores that this machine counts as having; default: those it has.
@@ -96,7 +97,7 @@ def run(
     path = embedded_experiment() if experiment is None else Path(experiment)
     with naming_overrides(str(path), overrides):
         loaded = load_experiment(path, overrides)
-        directory = Path(run_dir) if run_dir is not None else RUNS / loaded.name
+        directory = opened(run_dir) if run_dir is not None else RUNS / loaded.name
         check_belongs(directory, loaded)
         others = Reuse(reuse, directory)
         machines = Machines(num_cpus=num_cpus, num_gpus=num_gpus, address=address)
@@ -119,7 +120,7 @@ def resume(
     `retry_failed` trains failed trials again; they are left as they are otherwise.
     """
     books = Books()
-    directory = Path(run_dir)
+    directory = opened(run_dir)
     experiment = read_manifest(directory).experiment
     label = str(directory / EXPERIMENT)
     machines = Machines(num_cpus=num_cpus, num_gpus=num_gpus, address=address)
@@ -340,7 +341,7 @@ def _tidy(run_dir: Path, done: Collection[str]) -> None:
     """Remove what processes left that died while they wrote, and the checkpoints of trials that have a row."""
     remove_left(run_dir)
     for trial_id in done:
-        state_path(run_dir, trial_id).unlink(missing_ok=True)
+        remove(state_path(run_dir, trial_id))
 
 
 def _mention_others(run_dir: Path, trials: Sequence[Trial], statuses: Mapping[str, Status], console: Console) -> None:

@@ -13,6 +13,7 @@ from raybench.cost import reprice
 from raybench.errors import RunError
 from raybench.experiment import Experiment
 from raybench.manifest import Manifest, read_manifest
+from raybench.mirror import opened
 from raybench.prices import per_hour
 from raybench.records import Facts, Status, Trial
 from raybench.results import finished_trial_ids, load_results, match_trials
@@ -66,9 +67,10 @@ class Run:
 
 def open_run(run_dir: str | Path) -> Run:
     """Return a run as it is on disk. Raises `RunError`."""
-    manifest: Manifest = read_manifest(Path(run_dir))
+    folder = opened(run_dir)
+    manifest: Manifest = read_manifest(folder)
     return Run(
-        run_dir=Path(run_dir),
+        run_dir=folder,
         experiment=manifest.experiment,
         facts=manifest.facts,
         trials=tuple(manifest.trials()),

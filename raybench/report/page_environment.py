@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator
 
 from raybench.formats import safe_text
+from raybench.mirror import place_of
 from raybench.records import DatasetFacts
 from raybench.report.page_material import Material, RunDetails
 from raybench.report.page_parts import Block, Code, Column, Paragraph, Row, Section, Table, cells
@@ -41,7 +42,7 @@ def _table(run: RunDetails) -> Table:
     hardware = dict(run.hardware)
     memory = hardware.pop("memory_bytes", None)
     rows = [
-        ("run directory", str(run.run_dir)),
+        ("run directory", place_of(run.run_dir)),
         ("made", run.created_at),
         *((str(name), str(value)) for name, value in hardware.items() if value is not None),
         *([("memory", f"{float(memory) / GIGABYTE:.0f} GB")] if memory else []),

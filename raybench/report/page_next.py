@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from raybench.formats import duration_text, is_missing, money_text
+from raybench.mirror import place_of
 from raybench.records import Status
 from raybench.report.advice import configuration_name
 from raybench.report.page_material import Material, trials_of
@@ -36,7 +37,7 @@ def _finish(material: Material) -> str | None:
     if not material.runs or "status" not in material.results:
         return None
     counts = material.results["status"].astype(str).value_counts()
-    run = material.runs[0].run_dir
+    run = place_of(material.runs[0].run_dir)
     left = int(counts.get(Status.UNFINISHED.value, 0))
     if left:
         price = _price(_typical(material.results) * left)

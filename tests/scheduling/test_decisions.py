@@ -45,7 +45,7 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
         file.write('{"trial_id": 3}\n')
     with pytest.raises(
         RunError,
-        match=r"decisions\.jsonl, line 2: not a decision: .*delete this line or the whole file: finished trials stay .* judged again",
+        match=r"decisions\.jsonl, line 2: not a decision: .*delete this line or the whole file: .* judged again",
     ):
         log.read()
 
