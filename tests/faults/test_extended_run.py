@@ -142,7 +142,8 @@ def test_a_changed_key_is_refused_and_nothing_is_changed(
     assert command(what, "small.yaml", "--run-dir", ours, "--set", "training.epochs=2") == 2
     said = capsys.readouterr()
     assert said.err == (
-        f"raybench: small.yaml: training.epochs: was 1, is 2; 12 trials have ended or begun in {ours} as it was; set "
+        "raybench: small.yaml: --set training.epochs=2: training.epochs: was 1, is 2; "
+        f"12 trials have ended or begun in {ours} as it was; set "
         f"it back, or give another --run-dir, to which --reuse {ours} brings what is the same\n"
     )
     assert everything(ours) == before
