@@ -44,6 +44,8 @@ _URI: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/+(?P<rest>.*)", re.DOT
 _MIRRORS: Final[dict[Path, "Mirror"]] = {}
 """Of this process, by their folders."""
 _LOCK: Final = threading.Lock()
+_STEPS: Final = frozenset({"", ".", ".."})
+"""No names of files: in a store they are, and would lead out of the folder that mirrors it."""
 
 
 class Mirror:
@@ -142,9 +144,10 @@ class Mirror:
         with self._reading(self.folder):
             selector = fs.FileSelector(self._base, allow_not_found=True, recursive=True)
             found = {
-                self.folder.joinpath(*info.path.removeprefix(f"{self._base}/").split("/")): info
+                self.folder.joinpath(*parts): info
                 for info in self._system.get_file_info(selector)
                 if info.type == fs.FileType.File
+                and _STEPS.isdisjoint(parts := info.path.removeprefix(f"{self._base}/").split("/"))
             }
             wanted = {path: info for path, info in found.items() if not self._is_lazy(path)}
             with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -226,7 +229,7 @@ def run_folder(place: str | Path) -> Path:
         return Path(f"/{rest}")
     path, _, options = rest.partition("?")
     uri = f"{scheme}://{path.rstrip('/')}"
-    if scheme not in SCHEMES or not path:
+    if scheme not in SCHEMES or not _STEPS.isdisjoint(path.rstrip("/").split("/")):
         raise RunError(f"{uri}: is no run directory; give {ACCEPTED}")
     if "@" in path.partition("/")[0]:
         raise RunError(

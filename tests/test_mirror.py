@@ -1,5 +1,6 @@
 """Run directories in an object store, on a store that speaks Amazon's protocol: what is there counts."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,18 @@ from pyarrow import fs
 from raybench import mirror
 from raybench.atomic import replacing
 from raybench.errors import RunError, StorageError
-from raybench.mirror import bring, bring_all, in_users_words, is_uri, mirror_of, place_of, publish, remove, run_folder
+from raybench.mirror import (
+    Mirror,
+    bring,
+    bring_all,
+    in_users_words,
+    is_uri,
+    mirror_of,
+    place_of,
+    publish,
+    remove,
+    run_folder,
+)
 from tests.stores import object_store
 
 
@@ -130,7 +142,25 @@ def test_paths_stay_paths_and_a_uri_survives_being_a_path() -> None:
     assert not is_uri("C:/runs"), "a drive of Windows"
 
 
-@pytest.mark.parametrize("uri", ["ftp://host/runs", "s3://", "http://host/runs"])
+class HostileStore:
+    """A store with names that a server may hold; the one of the other tests mends them."""
+
+    def get_file_info(self, _: object) -> list[fs.FileInfo]:
+        names = ("results/../../escaped", "manifest.json")
+        return [fs.FileInfo(f"b/run/{name}", fs.FileType.File, size=2, mtime_ns=10**18) for name in names]
+
+    def open_input_stream(self, _: str) -> io.BytesIO:
+        return io.BytesIO(b"{}")
+
+
+def test_a_name_in_the_store_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    hostile = Mirror(tmp_path / "runs" / "run", "s3://b/run")
+    vars(hostile)["_place"] = (HostileStore(), "b/run")
+    hostile.bring_all()
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["manifest.json"]
+
+
+@pytest.mark.parametrize("uri", ["ftp://host/runs", "s3://", "http://host/runs", "s3://bucket/../../runs"])
 def test_a_uri_that_is_no_object_store_is_refused(uri: str) -> None:
     with pytest.raises(RunError, match="is no run directory; give a folder, or a URI that begins with s3://"):
         run_folder(uri)
