@@ -35,10 +35,11 @@ test-browser: $(INSTALLED) ## Set up, open reports in Debian's Chromium, test an
 	@bash tests/browser/install_chromium.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser $(ARGS)
 
-# Hosts made of Linux namespaces, as root; where they cannot be had, the tests are left out, with the reason.
+# Several nodes: as Ray's processes on this machine, and as hosts made of Linux namespaces, as root; where these cannot
+# be had, their tests are left out, with the reason.
 test-cluster: $(INSTALLED) ## Set up, let `ray up` make a cluster of hosts on this machine, run experiments on it
 	@bash tests/cluster/install_hosts.sh
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cluster $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cluster -n 2 --dist loadfile $(ARGS)
 
 coverage: $(INSTALLED) ## Run the tests and say which lines and branches none of them takes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing $(ARGS)

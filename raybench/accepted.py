@@ -17,6 +17,10 @@ TIME_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 """In seconds."""
 MOST_GIGABYTES: Final = 1e9
 
+ANY: Final = "any"
+"""What stands for every kind of accelerator, and for none."""
+NODE_LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+"""What Ray accepts as the value of a node's label."""
 CREDENTIALS: Final = re.compile(r"://[^/\s]*@")
 """What stands before the host of https://user:password@host/."""
 
@@ -50,6 +54,22 @@ def gpu(value: Any) -> Any:
         raise ValueError(
             f"{shown(repr(value))} is not accepted; a fraction is below 1, and more than one GPU is a whole number"
         )
+    return value
+
+
+def accelerator(value: Any) -> Any:
+    """Check what trials may run on: any, one kind of accelerator, several, or one of these by model."""
+    kinds = value.values() if isinstance(value, dict) else [value]
+    for each in kinds:
+        names = each if isinstance(each, list) and each else [each]
+        for name in names:
+            if not isinstance(name, str) or not NODE_LABEL.fullmatch(name):
+                raise ValueError(
+                    f"{shown(repr(name))} is not accepted; give any, a kind of accelerator such as A10G, a list of "
+                    "kinds, or one of these by model, such as {resnet50: A10G}"
+                )
+            if name == ANY and len(names) > 1:
+                raise ValueError("any stands alone; leave it out of a list of kinds")
     return value
 
 

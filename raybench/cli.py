@@ -263,7 +263,7 @@ def models(
     ] = None,
 ) -> None:
     """Show models: depth, parameters, size, and speed measured on this machine."""
-    from raybench.output import print_models
+    from raybench.machine_output import print_models
 
     print_models(names or [], measured=measure, layers=layers, image_size=image_size)
 
@@ -295,7 +295,7 @@ def predict(
 @cache.command("show")
 def show_cache() -> None:
     """List decoded images and features on this machine: size, last use, and whether a process uses them."""
-    from raybench.output import print_cache
+    from raybench.machine_output import print_cache
 
     print_cache()
 
@@ -310,7 +310,7 @@ def clear_cache(
     ] = None,
 ) -> None:
     """Remove decoded images and features that no process uses; what is needed again is made again."""
-    from raybench.output import print_cleared
+    from raybench.machine_output import print_cleared
 
     print_cleared(kind, older_than)
 
@@ -328,7 +328,7 @@ def schema() -> None:
 @app.command()
 def doctor() -> None:
     """Say what works here and what does not."""
-    from raybench.output import print_checks
+    from raybench.machine_output import print_checks
 
     _leave(print_checks(Path.cwd()))
 

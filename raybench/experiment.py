@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from raybench import accepted
+from raybench.accepted import ANY
 from raybench.errors import ExperimentError
 from raybench.experiment_parts import (
     BudgetConfig,
@@ -27,7 +28,7 @@ from raybench.experiment_parts import (
 from raybench.learning_rates import FEWEST_VALUES, MOST_VALUES, SearchBudget
 from raybench.records import AshaSettings, ResourceRequest
 from raybench.strategies import AUGMENT_SUFFIX, BUILT_IN, base_name
-from raybench.yaml_input import MAXIMUM_BYTES, MOST_MISTAKES, apply_override, describe, read_yaml
+from raybench.yaml_input import MAXIMUM_BYTES, MOST_MISTAKES, apply_override, describe, read_yaml, shown
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]
 MOST_TRIALS = 100_000
@@ -223,6 +224,17 @@ class Experiment(Part):
         return self
 
     @model_validator(mode="after")
+    def _pinned_models_are_there(self) -> Self:
+        asked, names = self.resources.accelerator, [model.name for model in self.models]
+        unknown = sorted(set(asked) - set(names)) if isinstance(asked, dict) else []
+        if unknown:
+            raise ValueError(
+                f"resources.accelerator: {shown(repr(unknown[0]))} is none of the models; accepted here: "
+                f"{', '.join(names)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _can_be_listed(self) -> Self:
         sizes = sum(len(dataset.train_sizes) for dataset in self.datasets)
         trials = sizes * len(self.models) * len(self.weights) * len(self.strategies) * len(self.seeds)
@@ -267,8 +279,18 @@ class Experiment(Part):
         """Return what one trial asks of a machine."""
         gpu, cpu = self.resources.gpu, self.resources.cpu
         return ResourceRequest(
-            gpu=None if isinstance(gpu, str) else float(gpu), cpu=None if isinstance(cpu, str) else float(cpu)
+            gpu=None if isinstance(gpu, str) else float(gpu),
+            cpu=None if isinstance(cpu, str) else float(cpu),
+            accelerators=self._accelerators(),
         )
+
+    def _accelerators(self) -> dict[str, tuple[str, ...]]:
+        """Return the kinds of accelerator of each model, where some model is pinned."""
+        asked = self.resources.accelerator
+        by_model = {each.name: asked.get(each.name, ANY) if isinstance(asked, dict) else asked for each in self.models}
+        kinds = {name: [kind] if isinstance(kind, str) else kind for name, kind in by_model.items()}
+        pinned = {name: tuple(sorted({*kind} - {ANY})) for name, kind in kinds.items()}
+        return pinned if any(pinned.values()) else {}
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = (), *, base: Path | None = None) -> Experiment:

@@ -67,6 +67,11 @@ class ResourcesConfig(Part):
     """GPUs of a trial: auto, a fraction of one such as 0.25, or a whole number."""
     cpu: Annotated[float | Literal["auto"], BeforeValidator(accepted.cpu)] = "auto"
     """CPU cores of a trial: auto, or a number."""
+    accelerator: Annotated[str | list[str] | dict[str, str | list[str]], BeforeValidator(accepted.accelerator)] = (
+        accepted.ANY
+    )
+    """Which machines of a cluster trials run on: any, or those with a kind of accelerator (Ray's node label
+    ray.io/accelerator-type), such as A10G or [A10G, L4]; by model: {resnet50: A10G}, and any for the others."""
     memory_gb: Annotated[float | Literal["auto"], BeforeValidator(accepted.memory_gb)] = "auto"
     """Most of a machine's memory that its trials may take together: auto (80 % of it), or a number of GB."""
     measure: bool = True

@@ -29,7 +29,9 @@ from raybench.tune_results import is_tune_results, read_tune_results
 
 PRICED_BY = ("instance_type", "device_share", "gpu_fraction", "cpu_share")
 """What `raybench.cost.reprice` reads beside seconds."""
-RUN_COLUMNS = tuple(name for name in ("model", *ABSENT, *HIGHER_IS_BETTER, *PRICED_BY) if name in RESULTS_SCHEMA.names)
+RUN_COLUMNS = tuple(
+    name for name in ("model", *ABSENT, *HIGHER_IS_BETTER, *PRICED_BY, "accelerator") if name in RESULTS_SCHEMA.names
+)
 """What is read of the results of a run: each column of a small file takes its time."""
 
 

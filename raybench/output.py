@@ -1,11 +1,10 @@
-"""What the commands print: a run, a plan, a ranking, a trial, models, the cache.
+"""What the commands print: a run, a plan, a ranking, a report, a trial.
 
 In: a `Run` or what a command was given. Out: text on the terminal or in a file, and an exit status.
 """
 
 import io
 import json
-import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +17,8 @@ from rich.console import Console
 from rich.text import Text
 
 from raybench.api import rank_source
-from raybench.cache import KINDS, cache_root, entries
 from raybench.checkpoint_paths import with_state
-from raybench.doctor import can_run_quickstart, diagnose, render
 from raybench.errors import InputError
-from raybench.eviction import clear, parse_age
 from raybench.experiment import load_experiment
 from raybench.extension import check_extension
 from raybench.foreign import Source, load_sources, parse_test_images, with_test_images
@@ -34,14 +30,14 @@ from raybench.mirror import place_of
 from raybench.plan import make_plan
 from raybench.quote import kept as kept_quote
 from raybench.recognize import parse_columns
-from raybench.records import ModelSpec, Status
+from raybench.records import Status
 from raybench.report.advice import notes, provisional_note, sentence
-from raybench.report.cache_views import cache_notes, cache_table, cleared_lines
+from raybench.report.machines import machines_note
 from raybench.report.search_views import rate_sentences, search_view
 from raybench.report.spend_views import ledger_view, quote_view
 from raybench.report.tables import FORMATS, epochs_table, markdown_text, ranking_tables
 from raybench.report.trial_pace import trial_pace
-from raybench.report.views import TRIAL_COLUMNS, models_table, plan_view, predictions_table, trials_table
+from raybench.report.views import TRIAL_COLUMNS, plan_view, predictions_table, trials_table
 from raybench.results import load_history, read_trial
 from raybench.reuse import Reuse
 from raybench.runner import preflight_with_status, quote
@@ -108,8 +104,8 @@ def _sentences(ranking: pd.DataFrame) -> list[str]:
 def _remarks(ranking: pd.DataFrame, source: Source, *, rates: Sequence[str]) -> list[str]:
     """Return what a reader must know of the whole ranking."""
     said = notes(ranking, test_images=source.test_images, train_images=source.train_images)
-    provisional = provisional_note(source.results)
-    return [*source.notes, *([provisional] if provisional else []), *said, *rates]
+    first = filter(None, [provisional_note(source.results), machines_note(source.results)])
+    return [*source.notes, *first, *said, *rates]
 
 
 def _rates(sources: Sequence[Path]) -> list[str]:
@@ -155,6 +151,9 @@ def print_ranking(
         text = file.getvalue()
     else:
         text = FORMATS[chosen](ranking)
+        # A table for a program has no place for it.
+        if chosen != "markdown" and (warning := machines_note(source.results)) is not None:
+            Console(stderr=True).print(Text(warning), soft_wrap=True)
     if chosen == "markdown":
         said = [*_sentences(ranking), *_remarks(ranking, source, rates=rates)]
         text += "\n" + "".join(f"- {markdown_text(line)}\n" for line in said)
@@ -329,27 +328,6 @@ def print_trial(run_dir: Path, trial_id: str) -> None:
         out.print(Text(f"{describe(trial)} {result.status}:\n{result.error}", style="red"), soft_wrap=True)
 
 
-def print_models(names: Sequence[str], *, measured: bool, layers: bool, image_size: int | None) -> None:
-    """Print model names, or depth, parameters, size and speed of some models, or their layers."""
-    # torch's timer remarks on stderr that a machine has a CUDA toolkit but no GPU, which nobody asked.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    # Imported here, as below, because torch takes seconds that a ranking does not need.
-    from raybench.training import measure  # noqa: PLC0415
-    from raybench.training.architectures import known_names  # noqa: PLC0415
-
-    out = console()
-    if not names:
-        out.print(Text(", ".join(known_names())))
-        return
-    specs = [ModelSpec(name=name, head=None) for name in names]
-    if layers:
-        for spec in specs:
-            out.print(Text(measure.layers_text(spec, image_size=image_size)), soft_wrap=True)
-        return
-    rows = [measure.model_row(spec, image_size=image_size, measured=measured) for spec in specs]
-    out.print(models_table(rows, measured=measured))
-
-
 def print_export(run_dir: Path, trial_id: str, output: Path) -> None:
     """Export a trial's weights and say what was written."""
     from raybench.training.export import export_trial  # noqa: PLC0415
@@ -368,33 +346,3 @@ def print_predictions(run_dir: Path, trial_id: str, images: Sequence[Path]) -> N
 
     classifier = load_classifier(run_dir, find_trial(open_run(run_dir), trial_id))
     console().print(predictions_table(classifier.predict(images)))
-
-
-def print_cache() -> None:
-    """Print what lies in the cache folder."""
-    root = cache_root()
-    found = entries(root)
-    out = console()
-    if found:
-        out.print(cache_table(found))
-    _print_lines(out, cache_notes(found, root))
-
-
-def print_cleared(kind: str | None, older_than: str | None) -> None:
-    """Remove what no process uses from the cache folder, and print what that freed."""
-    root = cache_root()
-    age = None if older_than is None else parse_age(older_than)
-    cleared = clear(root, KINDS if kind is None else [kind], older_than=age)
-    _print_lines(console(), cleared_lines(cleared, root))
-
-
-def _print_lines(out: Console, lines: Sequence[str]) -> None:
-    for line in lines:
-        out.print(Text(line), soft_wrap=True)
-
-
-def print_checks(folder: Path) -> int:
-    """Print what works here and what does not; fail where the quickstart could not run."""
-    checks = diagnose(folder)
-    console().print(render(checks))
-    return DONE if can_run_quickstart(checks) else SOME_FAILED

@@ -159,6 +159,9 @@ class ResourceRequest:
     """GPUs or a fraction of one; None: where there are GPUs, as much of one as pays, else none (`auto`)."""
     cpu: float | None
     """CPU cores; None: as many as pay (`auto`)."""
+    accelerators: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Kinds of accelerator that a model's trials may run on, by the model's name, as Ray labels machines; any kind
+    where there is none, and for every model of an empty mapping."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

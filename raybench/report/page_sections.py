@@ -8,6 +8,7 @@ from raybench.formats import safe_text
 from raybench.report.advice import group_name, notes, provisional_note
 from raybench.report.figures_history import history_figure
 from raybench.report.figures_sizes import size_figure
+from raybench.report.machines import machines_note
 from raybench.report.page_answer import digits_for, main_group
 from raybench.report.page_architectures import architecture_blocks
 from raybench.report.page_classes import recall_table
@@ -72,8 +73,7 @@ def _notes(material: Material) -> list[str]:
     names = {str(name) for name in material.ranking["dataset"]}
     known = {name: facts.train_images for name in names if (facts := material.facts_of(name)) is not None}
     said = notes(material.ranking, test_images=material.test_images, train_images=known)
-    provisional = provisional_note(material.results)
-    return [provisional, *said] if provisional else said
+    return [*filter(None, [provisional_note(material.results), machines_note(material.results)]), *said]
 
 
 def _datasets(ranking: pd.DataFrame) -> list[pd.DataFrame]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from raybench.formats import capitalized, is_missing, joined, safe_text
 from raybench.ranking import GROUP
+from raybench.report.machines import kinds_of_machine
 from raybench.report.page_material import Material, trials_of
 from raybench.report.page_parts import Mood, Point
 from raybench.report.search_views import rate_sentences
@@ -183,10 +184,8 @@ def _pretraining(material: Material, group: pd.DataFrame) -> list[Point]:
 
 
 def _machines(material: Material, group: pd.DataFrame) -> list[Point]:
-    if "accelerator" not in material.results:
-        return []
     own = material.results[material.results["dataset"].eq(group["dataset"].iloc[0])]
-    kinds = sorted({safe_text(name) for name in own["accelerator"].dropna()})
+    kinds = sorted({*kinds_of_machine(own)} - {""})
     if len(kinds) < 2:  # noqa: PLR2004 - one kind of device
         return []
     text = f"Trials ran on {joined(kinds)}: their times are not alike."

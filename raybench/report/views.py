@@ -188,6 +188,16 @@ def _stopping(plan: "Plan") -> str:
 
 
 def _request(request: ResourceRequest) -> str:
+    by_kinds: dict[tuple[str, ...], list[str]] = {}
+    for model, kinds in request.accelerators.items():
+        by_kinds.setdefault(kinds, []).append(safe_text(model))
+    if len(by_kinds) == 1:
+        return f"{_amount(request)}; on {joined(list(next(iter(by_kinds))), 'or')}"
+    pinned = [f"{joined(models)} on {joined(list(kinds), 'or')}" for kinds, models in by_kinds.items() if kinds]
+    return "; ".join([_amount(request), *pinned])
+
+
+def _amount(request: ResourceRequest) -> str:
     as_pay = "as many CPU cores as pay (measured before the first trial)"
     cores = as_pay if request.cpu is None else _count_of_cores(request.cpu)
     match request.gpu:

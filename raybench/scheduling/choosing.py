@@ -17,7 +17,7 @@ from raybench.events import Notice
 from raybench.pace import pace_keys
 from raybench.records import Footprint, Pace, ResourceRequest, Trial
 from raybench.scheduling.meters import Origin
-from raybench.scheduling.resources import Node, Share, count_places, device_name, fit
+from raybench.scheduling.resources import Node, Share, count_places, device_name, fit, kinds_of
 from raybench.scheduling.survey import MOST_ON_A_GPU, Survey, on_machine
 
 
@@ -70,9 +70,6 @@ def settle(
 
     """
     share = fit(request, machines)
-    by_key: dict[str, Trial] = {}
-    for trial in trials:
-        by_key.setdefault(step_key(trial), trial)
     steps = {name: dict(known) for name, known in earlier.steps.items()}
     paces = {name: dict(known) for name, known in earlier.paces.items()}
     inference = {name: dict(known) for name, known in earlier.inference.items()}
@@ -80,8 +77,11 @@ def settle(
     memory = {name: dict(known) for name, known in earlier.memory.items()}
     measured_on = worker_seconds = None
     kinds = _kinds(machines, share)
-    for place, (name, machine) in enumerate(kinds.items()):
+    for place, (name, alike) in enumerate(kinds.items()):
+        machine = alike[0]
         known = steps.setdefault(name, {})
+        own = [trial for trial in trials if any(_accepts(request, trial, each) for each in alike)]
+        by_key = _by_key(own)
         asked = {key: trial for key, trial in by_key.items() if key not in known}
         with Survey(
             name=name, machine=machine, on_gpus=share.gpu > 0, origin=origin, tell=tell, stopped=stopped
@@ -96,23 +96,36 @@ def settle(
                 measured_on = name if packed else None
                 share = packed or share
             known |= survey.steps(asked, threads=share.threads)
-            for key, group in _by_step(trials, paces.setdefault(name, {})).items():
+            for key, group in _by_step(own, paces.setdefault(name, {})).items():
                 solo = survey.solo(group, known, threads=share.threads)
                 if solo is not None:
                     paces[name] |= solo.paces
                     inference.setdefault(name, {})[key] = solo.inference
-            memory[name] = _footprints(trials, memory.get(name, {}), steps=known, survey=survey, threads=share.threads)
+            memory[name] = _footprints(own, memory.get(name, {}), steps=known, survey=survey, threads=share.threads)
             number = _at_once(share, machine)
             for key, trial in by_key.items():
                 if key in known and key not in slowdown.setdefault(name, {}):
                     longer = survey.slowdown(trial, known[key], number=number, measure=neighbours)
                     slowdown[name] |= {} if longer is None else {key: longer}
-    tell(Notice(text=choice_text(share, machines, by_key.values(), steps), lasting=True))
+    tell(Notice(text=choice_text(share, machines, _by_key(trials).values(), steps), lasting=True))
     chosen = replace(
         _choices(share, measured_on, steps), paces=paces, inference=inference, slowdown=slowdown, memory=memory
     )
     device = next(iter(kinds), None)
     return Settled(share=share, choices=chosen, device=device, worker_seconds=worker_seconds)
+
+
+def _accepts(request: ResourceRequest, trial: Trial, machine: Node) -> bool:
+    kinds = kinds_of(request, trial.model.name)
+    return not kinds or machine.accelerator in kinds
+
+
+def _by_key(trials: Iterable[Trial]) -> dict[str, Trial]:
+    """Return one trial of each kind of training step."""
+    found: dict[str, Trial] = {}
+    for trial in trials:
+        found.setdefault(step_key(trial), trial)
+    return found
 
 
 def choice_text(
@@ -175,13 +188,13 @@ def _at_once(share: Share, machine: Node) -> int:
     return max(1, math.ceil(places / machine.gpus)) if share.gpu else places
 
 
-def _kinds(machines: Sequence[Node], share: Share) -> dict[str, Node]:
-    """Return one machine of each kind that has room for a trial, by the name of its device; first the largest."""
+def _kinds(machines: Sequence[Node], share: Share) -> dict[str, list[Node]]:
+    """Return the machines of each kind that have room for a trial, by the name of their device; first the largest."""
     roomy = [machine for machine in machines if count_places(share, [machine])]
     roomy.sort(key=lambda machine: (machine.gpus if share.gpu else 0, machine.cpus), reverse=True)
-    kinds: dict[str, Node] = {}
+    kinds: dict[str, list[Node]] = {}
     for machine in roomy:
-        kinds.setdefault(_device_name(machine, on_gpus=share.gpu > 0), machine)
+        kinds.setdefault(_device_name(machine, on_gpus=share.gpu > 0), []).append(machine)
     return kinds
 
 
@@ -203,7 +216,7 @@ def _kept(request: ResourceRequest, earlier: Choices, name: str, machines: Seque
     cpu = earlier.cpu_per_trial if request.cpu is None else request.cpu
     gpu = earlier.gpu_per_trial if request.gpu is None else request.gpu
     try:
-        return fit(ResourceRequest(gpu=gpu, cpu=cpu), machines)
+        return fit(replace(request, gpu=gpu, cpu=cpu), machines)
     except ExperimentError:
         return None
 
@@ -236,8 +249,8 @@ def _packed(
         return None
     if share.gpu:
         cpu = request.cpu or max(1, math.floor(cores / number))
-        return fit(ResourceRequest(gpu=1 / number, cpu=cpu), machines)
-    return fit(ResourceRequest(gpu=0, cpu=cores / number), machines)
+        return fit(replace(request, gpu=1 / number, cpu=cpu), machines)
+    return fit(replace(request, gpu=0, cpu=cores / number), machines)
 
 
 def _choices(share: Share, measured_on: str | None, steps: Mapping[str, Mapping[str, Step]]) -> Choices:

@@ -83,8 +83,9 @@ class RecordingScheduler(InOrder):
         on_lost: Callable[[TuneTrial], None],
         storage: Storage,
         weigh: Callable[[str], int],
+        kinds: Callable[[str], tuple[str, ...]],
     ) -> None:
-        super().__init__(on_lost=on_lost, weigh=weigh)
+        super().__init__(on_lost=on_lost, weigh=weigh, kinds=kinds)
         self._storage = storage
         self._asha = asha
         self._log = log

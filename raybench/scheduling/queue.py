@@ -9,8 +9,9 @@ makes a placement group for each of two hundred waiting ones, and looks for the 
 
 import math
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ray.tune import Callback
@@ -23,6 +24,8 @@ from raybench.scheduling.resources import Node, Share, count_places, nodes
 from raybench.scheduling.trainable import trial_config
 from raybench.scheduling.unsaved import Unsaved
 
+Kinds = tuple[str, ...]
+"""Of accelerators, of which a trial's machine has one; empty: any machine."""
 ROOM_SECONDS = 10
 """How long a machine that joins the cluster may wait until trials are meant for it."""
 
@@ -31,15 +34,20 @@ class InOrder(Unsaved, FIFOScheduler):
     """Starts trials in the order in which Ray Tune hears of them, and never ends one; knows which have not ended.
 
     `on_lost` is told of each trial whose process was lost, before it is begun again; `weigh` says how many places the
-    trial of an id takes.
+    trial of an id takes, and `kinds` on which kinds of accelerator it may run.
     """
 
     _supports_buffered_results = False  # every epoch is told, and judged, before its trial goes on
 
     def __init__(
-        self, *, on_lost: Callable[[TuneTrial], None] = lambda _: None, weigh: Callable[[str], int] = lambda _: 1
+        self,
+        *,
+        on_lost: Callable[[TuneTrial], None] = lambda _: None,
+        weigh: Callable[[str], int] = lambda _: 1,
+        kinds: Callable[[str], Kinds] = lambda _: (),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._kinds = kinds
         self._live: dict[TuneTrial, None] = {}
         """In the order in which they came."""
         self._on_lost = on_lost
@@ -61,10 +69,14 @@ class InOrder(Unsaved, FIFOScheduler):
         del tune_controller
         return next((trial for trial in self._live if trial.status == TuneTrial.PENDING), None)
 
-    def count_live(self) -> int:
-        """Return how many places are taken by trials that Ray Tune has heard of and that have not ended."""
+    def count_live(self, kinds: Kinds = ()) -> int:
+        """Return how many places are taken by trials that Ray Tune has heard of and that have not ended.
+
+        With `kinds`, by those that may run on no others.
+        """
         self._live = {trial: None for trial in self._live if not trial.is_finished()}  # type: ignore[no-untyped-call]
-        return sum(self._weigh(trial.config["trial"]) for trial in self._live)
+        live = [trial.config["trial"] for trial in self._live]
+        return sum(self._weigh(each) for each in live if not kinds or set() < set(self._kinds(each)) <= set(kinds))
 
 
 class Room:
@@ -83,19 +95,22 @@ class Room:
         self._spare = spare
         self._machines = machines
         self._clock = clock
-        self._places = 0
+        self._seen: Sequence[Node] = ()
         self._seen_at = -math.inf
 
-    def __call__(self) -> int:
-        """Return the number of trials, at least one."""
+    def __call__(self, kinds: Kinds = ()) -> int:
+        """Return the number of trials, at least one; with `kinds`, on machines of these alone."""
         if self._clock() - self._seen_at >= ROOM_SECONDS:
-            self._places = count_places(self._share, self._machines())
+            self._seen = tuple(self._machines())
             self._seen_at = self._clock()
-        return max(1, self._places + self._spare)
+        share = replace(self._share, accelerators=kinds) if kinds else self._share
+        return max(1, count_places(share, self._seen) + self._spare)
 
 
 class TrialQueue(Unsaved, Searcher):
     """Hands trials to Ray Tune in the given order, one more only while there is room for it.
+
+    Trials that may run on some kinds of accelerator alone come first: the others can take what these leave.
 
     A trial that ends leaves its process to the next one. For one that Ray Tune hears of before, it makes a placement
     group, only to take it back then.
@@ -105,17 +120,21 @@ class TrialQueue(Unsaved, Searcher):
         self,
         trials: Sequence[Trial],
         *,
-        count_live: Callable[[], int],
-        room: Callable[[], int],
+        count_live: Callable[[Kinds], int],
+        room: Callable[[Kinds], int],
         may_start: Callable[[Trial], bool] = lambda _: True,
         weigh: Callable[[str], int] = lambda _: 1,
+        kinds: Callable[[Trial], Kinds] = lambda _: (),
     ) -> None:
         """Take trials in the order in which they start; one that may not start when its turn comes never does.
 
-        `weigh` says how many places the trial of an id takes.
+        `weigh` says how many places the trial of an id takes, and `kinds` on which kinds of accelerator one may run.
         """
         super().__init__()
-        self._waiting = deque(trials)
+        lines: defaultdict[Kinds, deque[Trial]] = defaultdict(deque)
+        for trial in trials:
+            lines[kinds(trial)].append(trial)
+        self._lines = dict(sorted(lines.items(), key=lambda line: not line[0]))
         self._count_live = count_live
         self._room = room
         self._may_start = may_start
@@ -124,20 +143,20 @@ class TrialQueue(Unsaved, Searcher):
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:  # type: ignore[override]  # Ray Tune's annotation knows nothing of FINISHED
         """Return the config of the next trial, None where it has to wait, or that none comes any more."""
         del trial_id
-        taken, places = self._count_live(), self._room()
-        while self._waiting:
-            trial = self._waiting[0]
-            if taken and taken + self._weigh(trial.trial_id) > places:
-                return None
-            self._waiting.popleft()
-            if self._may_start(trial):
-                return trial_config(trial)
+        for kinds, waiting in self._lines.items():
+            taken, places = self._count_live(kinds), self._room(kinds)
+            while waiting and (not taken or taken + self._weigh(waiting[0].trial_id) <= places):
+                trial = waiting.popleft()
+                if self._may_start(trial):
+                    return trial_config(trial)
+        if any(self._lines.values()):
+            return None
         # Said in so many words, since fewer came than were announced: Ray Tune would wait ten minutes for the others.
         return str(Searcher.FINISHED)
 
     def ended(self) -> bool:
         """Return whether every trial was handed over and has ended."""
-        return not self._waiting and not self._count_live()
+        return not any(self._lines.values()) and not self._count_live(())
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:  # noqa: FBT001, FBT002 - Ray Tune's signature
         """Nothing is learned from a trial."""

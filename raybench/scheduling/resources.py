@@ -1,7 +1,8 @@
 """What one trial asks for, held against what there is.
 
 In: a `ResourceRequest` of the experiment and the nodes that Ray sees. Out: a `Share`, the same for every trial
-of a run, so that Ray Tune can hand one process from trial to trial.
+of a run but for the kinds of accelerator that a model is pinned to, so that Ray Tune can hand one process from trial
+to trial.
 
 A fraction of a GPU is bookkeeping: Ray puts that many trials on it and isolates nothing.
 """
@@ -20,6 +21,8 @@ from raybench.records import ResourceRequest
 
 INSTANCE_LABEL = "raybench/instance"
 """Label of a Ray node that names its machine type, which prices are listed by."""
+ACCELERATOR_LABEL = "ray.io/accelerator-type"
+"""Label of a Ray node that names the kind of its accelerator: Ray sets it where it finds a GPU."""
 STEP = 0.0001
 """Ray counts resources in ten-thousandths."""
 ACCELERATOR = "accelerator_type:"
@@ -35,7 +38,7 @@ class Node:
     cpus: float
     gpus: float
     accelerator: str | None = field(default=None, compare=False)
-    """What Ray calls its GPUs, such as `A10G`; None where it has none, or they are declared only."""
+    """Kind of its GPUs as Ray labels it, such as `A10G`; None where it has none, or they are declared only."""
     node_id: str = field(default="", compare=False)
     """Ray's."""
     host: str = field(default="", compare=False)
@@ -51,6 +54,8 @@ class Share:
     gpu: float
     times: int = 1
     """How many such shares a trial holds that takes more memory than one; it computes no sooner for it."""
+    accelerators: tuple[str, ...] = ()
+    """Kinds of accelerator of which its machine has one; empty: any machine."""
 
     @property
     def threads(self) -> int:
@@ -60,7 +65,14 @@ class Share:
     def placement(self) -> PlacementGroupFactory:
         """Return what is held in Ray Tune's words."""
         bundle = {"CPU": self.cpu, "GPU": self.held_gpu} if self.gpu else {"CPU": self.held_cpu}
-        return PlacementGroupFactory([bundle])
+        if not self.accelerators:
+            return PlacementGroupFactory([bundle])
+        kind = self.accelerators[0] if len(self.accelerators) == 1 else f"in({','.join(self.accelerators)})"
+        return PlacementGroupFactory([bundle], bundle_label_selector=[{ACCELERATOR_LABEL: kind}])
+
+    def may_be_on(self, machine: "Node") -> bool:
+        """Return whether the machine is of a kind that was asked for."""
+        return not self.accelerators or machine.accelerator in self.accelerators
 
     @property
     def held_cpu(self) -> float:
@@ -105,14 +117,15 @@ def held_share(share: Share, machine: Node) -> float:
 def _node(said: Mapping[str, Any]) -> Node:
     resources: Mapping[str, float] = said["Resources"]
     kinds = [name.removeprefix(ACCELERATOR) for name in resources if name.startswith(ACCELERATOR)]
+    labels: Mapping[str, str] = said.get("Labels", {})
     gpus = float(resources.get("GPU", 0))
     return Node(
         cpus=float(resources.get("CPU", 0)),
         gpus=gpus,
-        accelerator=kinds[0] if kinds and gpus else None,
+        accelerator=labels.get(ACCELERATOR_LABEL) or (kinds[0] if kinds and gpus else None),
         node_id=said["NodeID"],
         host=said.get("NodeManagerHostname", ""),
-        instance_type=said.get("Labels", {}).get(INSTANCE_LABEL),
+        instance_type=labels.get(INSTANCE_LABEL),
     )
 
 
@@ -151,6 +164,34 @@ def check_declared(*, num_cpus: int | None, num_gpus: int | None) -> None:
         raise InputError(f"--num-gpus: {num_gpus} is not accepted; give a whole number from 0 up")
 
 
+def kinds_of(request: ResourceRequest, model: str) -> tuple[str, ...]:
+    """Return the kinds of accelerator that trials of a model may run on; empty: any machine."""
+    return request.accelerators.get(model, ())
+
+
+def all_kinds(request: ResourceRequest) -> tuple[str, ...]:
+    """Return the kinds of accelerator that some trial may run on; empty: any machine."""
+    if not all(request.accelerators.values()):
+        return ()
+    return tuple(sorted({kind for kinds in request.accelerators.values() for kind in kinds}))
+
+
+def check_kinds(request: ResourceRequest, machines: Sequence[Node]) -> None:
+    """Check that each model has a machine to run on.
+
+    Raises:
+        ExperimentError: no machine is of a kind that was asked for.
+
+    """
+    there = {machine.accelerator for machine in machines if machine.accelerator}
+    for model, kinds in request.accelerators.items():
+        if kinds and not there & set(kinds):
+            accepted = f"give one of {', '.join(sorted(there))}, or any" if there else "none has one here; give any"
+            raise ExperimentError(
+                f"resources.accelerator: no machine has {' or '.join(kinds)}, asked for {model}; {accepted}"
+            )
+
+
 def fit(request: ResourceRequest, machines: Sequence[Node]) -> Share:
     """Return what each trial gets on these machines; a trial always runs on one of them.
 
@@ -159,10 +200,13 @@ def fit(request: ResourceRequest, machines: Sequence[Node]) -> Share:
     three trials at a third of a GPU fit on it.
 
     Raises:
-        ExperimentError: no machine has as much as a trial asks for.
+        ExperimentError: no machine has as much as a trial asks for, or is of the kind that a model is pinned to.
 
     """
     check_request(request)
+    check_kinds(request, machines)
+    kinds = all_kinds(request)
+    machines = [machine for machine in machines if not kinds or machine.accelerator in kinds]
     most_gpus = max((machine.gpus for machine in machines), default=0.0)
     most_cpus = max((machine.cpus for machine in machines), default=0.0)
     gpu = request.gpu if request.gpu is not None else float(most_gpus >= 1)
@@ -182,7 +226,7 @@ def fit(request: ResourceRequest, machines: Sequence[Node]) -> Share:
         raise ExperimentError(
             f"resources: no single machine has {gpu:g} GPUs and {cpu:g} cores; ask for less of one of the two"
         )
-    return Share(cpu=_quantised(cpu), gpu=_quantised(gpu))
+    return Share(cpu=_quantised(cpu), gpu=_quantised(gpu), accelerators=kinds)
 
 
 def _usual_cpu(gpu: float, machines: Sequence[Node]) -> float:
@@ -200,6 +244,8 @@ def count_places(share: Share, machines: Sequence[Node]) -> int:
 
 
 def _places(share: Share, machine: Node) -> int:
+    if not share.may_be_on(machine):
+        return 0
     by_cpu = _steps(machine.cpus) // _steps(share.cpu)
     if not share.gpu:
         return by_cpu

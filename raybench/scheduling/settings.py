@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import ray
 
@@ -73,4 +73,4 @@ def check_settings(settings: Settings, *, cpus: float = math.inf, gpus: float = 
         cpus=cpus if settings.num_cpus is None else settings.num_cpus,
         gpus=gpus if settings.num_gpus is None else settings.num_gpus,
     )
-    resources.fit(settings.resources, [here])
+    resources.fit(replace(settings.resources, accelerators={}), [here])  # Ray will say what kind its GPUs are

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from raybench.choices import memory_key
-from raybench.records import Footprint, Trial
-from raybench.scheduling.resources import Node, Share, held_share
+from raybench.records import Footprint, ResourceRequest, Trial
+from raybench.scheduling.resources import Node, Share, count_places, held_share, kinds_of
 
 MARGIN = 1.2
 """What a trial may take beyond what it is expected to."""
@@ -29,17 +29,25 @@ class Shares:
         machines: that Ray has.
         host_bytes: what trials may take together of each machine's memory.
         footprints: what trials are expected to take, by `memory_key`.
+        request: what the experiment asks for; None: any machine will do.
 
     """
 
     def __init__(
-        self, base: Share, machines: Sequence[Node], *, host_bytes: int, footprints: Mapping[str, Footprint]
+        self,
+        base: Share,
+        machines: Sequence[Node],
+        *,
+        host_bytes: int,
+        footprints: Mapping[str, Footprint],
+        request: ResourceRequest | None = None,
     ) -> None:
         self.base = base
+        self._request = request
         self._footprints = footprints
         self._times: dict[str, int] = {}
         self._host_bytes = host_bytes
-        roomy = [machine for machine in machines if machine.cpus >= base.cpu and machine.gpus >= base.gpu]
+        roomy = [machine for machine in machines if count_places(base, [machine])]
         self._machine = max(roomy, key=lambda machine: (machine.gpus, machine.cpus), default=None)
         self._most = self._most_times()
 
@@ -49,7 +57,11 @@ class Shares:
 
     def of(self, trial: Trial) -> Share:
         """Return what a trial holds now."""
-        return replace(self.base, times=self.times(trial))
+        return replace(self.base, times=self.times(trial), accelerators=self.kinds(trial))
+
+    def kinds(self, trial: Trial) -> tuple[str, ...]:
+        """Return the kinds of accelerator that a trial may run on; empty: any machine."""
+        return () if self._request is None else kinds_of(self._request, trial.model.name)
 
     def times(self, trial: Trial) -> int:
         """Return how many base shares a trial holds now."""

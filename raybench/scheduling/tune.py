@@ -243,6 +243,7 @@ def _shares(settled: Settled, settings: Settings) -> Shares:
         resources.nodes(),
         host_bytes=settings.memory_bytes or usable_bytes(),
         footprints=_footprints(settled.choices),
+        request=settings.resources,
     )
 
 
@@ -302,8 +303,11 @@ def _scheduler(
     def weigh(trial_id: str) -> int:
         return shares.times(trials[trial_id])
 
+    def kinds(trial_id: str) -> tuple[str, ...]:
+        return shares.kinds(trials[trial_id])
+
     if settings.asha is None:
-        return InOrder(on_lost=losses.lost, weigh=weigh)
+        return InOrder(on_lost=losses.lost, weigh=weigh, kinds=kinds)
     return RecordingScheduler(
         asha=GroupedAsha.from_log(settings.asha, decisions),
         log=log,
@@ -314,6 +318,7 @@ def _scheduler(
         storage=driver.storage,
         on_lost=losses.lost,
         weigh=weigh,
+        kinds=kinds,
     )
 
 
@@ -341,6 +346,7 @@ def _fit(remaining: Sequence[Trial], trials: Mapping[str, Trial], work: _Work, i
         room=work.room,
         may_start=lambda trial: not interruption.ends and work.limits.may_start(trial),
         weigh=lambda trial_id: shares.times(trials[trial_id]),
+        kinds=shares.kinds,
     )
 
     def placement(config: Mapping[str, str]) -> PlacementGroupFactory:

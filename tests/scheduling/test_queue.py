@@ -24,7 +24,7 @@ def names(count: int) -> list[str]:
 def queue_of(
     trial_ids: Iterable[str], *, live: Callable[[], int] = lambda: 0, room: Callable[[], int] = lambda: 1
 ) -> TrialQueue:
-    return TrialQueue([make_trial(name) for name in trial_ids], count_live=live, room=room)
+    return TrialQueue([make_trial(name) for name in trial_ids], count_live=lambda _: live(), room=lambda _: room())
 
 
 def tune_trial(status: str = TuneTrial.PENDING) -> TuneTrial:
@@ -105,6 +105,36 @@ def test_a_tuner_ends_with_its_last_trial_and_not_before() -> None:
 )
 def test_room_is_what_fits_and_what_may_wait_and_at_least_one(machines: list[Node], spare: int, room: int) -> None:
     assert Room(SHARE, spare=spare, machines=lambda: machines)() == room
+
+
+def test_trials_that_are_pinned_to_a_kind_of_accelerator_wait_for_that_kind_alone() -> None:
+    pins = {"pinned-1": ("A10G",), "pinned-2": ("A10G",), "free-1": (), "free-2": (), "free-3": ()}
+    machines = [Node(cpus=1, gpus=0, accelerator="A10G"), Node(cpus=2, gpus=0, accelerator="L4")]
+    scheduler = InOrder(kinds=pins.__getitem__)
+    queue = TrialQueue(
+        [make_trial(name) for name in ("free-1", "pinned-1", "free-2", "pinned-2", "free-3")],
+        count_live=scheduler.count_live,
+        room=Room(SHARE, spare=0, machines=lambda: machines),
+        kinds=lambda trial: pins[trial.trial_id],
+    )
+    started: dict[str, TuneTrial] = {}
+
+    def handed_over() -> list[str]:
+        """Let Ray Tune ask until it is told to wait."""
+        names: list[str] = []
+        while isinstance(config := queue.suggest("any"), dict):
+            attempt = TuneTrial("run_trial", config=config, stub=True)
+            attempt.status = TuneTrial.RUNNING
+            started[config["trial"]] = attempt
+            scheduler.on_trial_add(None, attempt)
+            names.append(config["trial"])
+        return names
+
+    assert handed_over() == ["pinned-1", "free-1", "free-2"], "one A10G and two L4: no second pinned trial"
+    started["free-1"].status = TuneTrial.TERMINATED
+    assert handed_over() == ["free-3"], "its place was no A10G's, so the second pinned one goes on waiting"
+    started["pinned-1"].status = TuneTrial.TERMINATED
+    assert handed_over() == ["pinned-2"]
 
 
 def test_machines_that_come_and_go_are_seen_within_ten_seconds() -> None:
