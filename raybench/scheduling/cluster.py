@@ -8,8 +8,6 @@ A local Ray listens on loopback only: whoever reaches Ray's ports can run code a
 
 import logging
 import os
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,18 +17,13 @@ import ray
 from ray._private import ray_constants
 
 from raybench.errors import InputError
+from raybench.scheduling.joining import last_line, reach, why_not
 from raybench.scheduling.resources import INSTANCE_LABEL, check_declared
 
 LOCAL_INSTANCE = "local"
 """Machine type of the machine where Ray is started for one run."""
 OBJECT_STORE_BYTES = 100 * 2**20
 """Results travel as rows on disk and images through the page cache: Ray's shared memory stays nearly empty."""
-CONNECT_SECONDS = 10
-"""How long a head node may take to accept a connection."""
-JOIN_SECONDS = 40
-"""How long Ray may take to join from there: one that does not answer as Ray would keep it busy for minutes."""
-TRY_TO_JOIN = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
-
 SILENT = logging.CRITICAL + 1
 LEFT_BY_RAY = {"PYTHONBREAKPOINT", "RAY_AUTH_MODE"}
 """Environment variables that ray.init sets and leaves behind."""
@@ -49,7 +42,6 @@ LOCAL_ENVIRONMENT = {
     "RAY_memory_monitor_refresh_ms": "0",  # Ray's memory monitor ends the whole run in place of one trial
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keeps Ray from warning about trials without a GPU
 }
-ADDRESS_ACCEPTED = "give HOST:PORT of the Ray head node of a cluster that this machine is a node of, or auto"
 
 
 _SHARED: list[tuple[int | None, int | None, str | None]] = []
@@ -77,7 +69,7 @@ def check_session(*, num_cpus: int | None, num_gpus: int | None, address: str | 
     if declared:
         raise InputError(f"--address: {address!r} has its own CPUs and GPUs; leave --num-cpus and --num-gpus out")
     if address != "auto":
-        _reach(address)
+        reach(address)
 
 
 @contextmanager
@@ -144,38 +136,21 @@ def _start_here(num_cpus: int | None, num_gpus: int | None) -> None:
                 object_store_memory=OBJECT_STORE_BYTES,
             )
     except Exception as error:
-        raise InputError(f"Ray cannot be started on this machine: {_last_line(str(error))}") from error
+        raise InputError(f"Ray cannot be started on this machine: {last_line(str(error))}") from error
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = clusters_wanted
 
 
 def _join(address: str) -> None:
+    why = why_not(address)
     try:
-        # In a process of its own first, which can be ended: ray.init itself takes no time limit.
-        attempt = [sys.executable, "-c", TRY_TO_JOIN, address]
-        subprocess.run(attempt, check=True, capture_output=True, text=True, timeout=JOIN_SECONDS)  # noqa: S603
-        _init(address=address)
-    except subprocess.TimeoutExpired as error:
-        reason = f"what listens there did not answer as Ray within {JOIN_SECONDS} s"
-        raise InputError(f"--address: {address!r} cannot be joined: {reason}; {ADDRESS_ACCEPTED}") from error
-    except subprocess.CalledProcessError as error:
-        reason = _last_line(error.stderr)
-        raise InputError(f"--address: {address!r} cannot be joined: {reason}; {ADDRESS_ACCEPTED}") from error
+        if why is None:
+            _init(address=address)
     except Exception as error:
-        reason = _last_line(str(error))
-        raise InputError(f"--address: {address!r} cannot be joined: {reason}; {ADDRESS_ACCEPTED}") from error
-
-
-def _reach(address: str) -> None:
-    """Check that something listens there: Ray alone would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or "/" in address:
-        raise InputError(f"--address: {address!r} is no address; {ADDRESS_ACCEPTED}")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS):
-            pass
-    except (OSError, OverflowError) as error:
-        raise InputError(f"--address: {address!r} does not answer ({error}); {ADDRESS_ACCEPTED}") from error
+        why = last_line(str(error))
+        raise InputError(f"--address: {address!r} cannot be joined: {why}") from error
+    if why is not None:
+        raise InputError(f"--address: {address!r} cannot be joined: {why}")
 
 
 def _init(**options: Any) -> None:  # noqa: ANN401 - ray.init's own
@@ -232,8 +207,3 @@ def lost_process() -> str | None:
 def import_path() -> tuple[str, ...]:
     """Return where this process imports from, for workers to do the same; the working directory by its full name."""
     return tuple(dict.fromkeys(os.path.abspath(entry) for entry in sys.path))  # noqa: PTH100 - "" is the working directory
-
-
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else "no reason given"

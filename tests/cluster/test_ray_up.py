@@ -208,7 +208,9 @@ def test_a_wrong_token_is_refused_with_one_message_and_nothing_is_begun(work: Wo
     done = work.cluster.hosts.run(OPERATOR, in_shell, seconds=REFUSAL_SECONDS, check=False)
     assert done.returncode == 2, done.stdout
     *_, said = done.stdout.splitlines()
-    assert said.startswith(f"raybench: --address: '{ADDRESSES[HEAD]}:6379' cannot be joined: "), done.stdout
+    assert said.startswith(f"raybench: --address: '{ADDRESSES[HEAD]}:6379' cannot be joined: it asks for a token"), (
+        done.stdout
+    )
     assert "Traceback" not in done.stdout
     assert not (work.folder.parent / "runs/refused").exists()
 

@@ -1,0 +1,103 @@
+"""Whether a Ray cluster can be joined at an address, found out before this process tries: Ray sets itself no limit.
+
+In: `HOST:PORT`, or `auto`. Out: nothing, or what is wrong there and what to do.
+"""
+
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Final
+
+from raybench.errors import InputError
+
+CONNECT_SECONDS: Final = 10
+"""How long a head node may take to accept a connection."""
+JOIN_SECONDS: Final = 40
+"""How long Ray may take to join from there: one that does not answer as Ray would keep it busy for minutes."""
+TRY_TO_JOIN: Final = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+ADDRESS_ACCEPTED: Final = "give HOST:PORT of the Ray head node of a cluster that this machine is a node of, or auto"
+BRING_IT: Final = "copy ~/.ray/auth_token of its head to this machine, and set RAY_AUTH_MODE=token"
+REASONS: Final[Mapping[str, str]] = {
+    "InvalidAuthToken": f"it asks for a token, and this process gives none or another one; {BRING_IT}",
+    "no authentication token was found": f"there is no token here, though RAY_AUTH_MODE asks for one; {BRING_IT}",
+    "No node info found matching attributes": (
+        "this machine is no node of it; run the command on its head, or make this machine a node with 'ray start "
+        "--address=HOST:PORT'"
+    ),
+    "Could not find any running Ray instance": (
+        "no Ray runs on this machine; run the command on the cluster's head, or give its HOST:PORT"
+    ),
+    "Version mismatch": "it runs another Ray or Python than this process; install the same on every machine",
+}
+"""What Ray says when it cannot join, as soon as it says it: it goes on trying for half a minute."""
+
+
+def reach(address: str) -> None:
+    """Check that something listens there: Ray alone would try for minutes.
+
+    Raises:
+        InputError: it is no address, or nothing listens.
+
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in address:
+        raise InputError(f"--address: {address!r} is no address; {ADDRESS_ACCEPTED}")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS):
+            pass
+    except (OSError, OverflowError) as error:
+        raise InputError(f"--address: {address!r} does not answer ({error}); {ADDRESS_ACCEPTED}") from error
+
+
+def why_not(address: str, *, limit_seconds: float = JOIN_SECONDS) -> str | None:
+    """Return what keeps a process of this machine from joining, and what to do; None where it can.
+
+    It is tried in a process of its own, which can be ended.
+    """
+    until = time.monotonic() + limit_seconds
+    lines: queue.Queue[str | None] = queue.Queue()
+    said: list[str] = []
+    with _attempt(address) as attempt:
+        assert attempt.stderr is not None  # noqa: S101 - asked for below
+        threading.Thread(target=_read, args=(attempt.stderr, lines), daemon=True).start()
+        while True:
+            try:
+                line = lines.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                return f"what listens there did not answer as Ray within {limit_seconds:g} s; {ADDRESS_ACCEPTED}"
+            if line is None:
+                break
+            said.append(line)
+            for sign, reason in REASONS.items():
+                if sign in line:
+                    return reason
+        return None if attempt.wait() == 0 else f"{last_line(''.join(said))}; {ADDRESS_ACCEPTED}"
+
+
+def last_line(text: str) -> str:
+    """Return the last line of what somebody said."""
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "no reason given"
+
+
+@contextmanager
+def _attempt(address: str) -> "Iterator[subprocess.Popen[str]]":
+    command = [sys.executable, "-c", TRY_TO_JOIN, address]
+    with subprocess.Popen(  # noqa: S603 - this Python
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as attempt:
+        try:
+            yield attempt
+        finally:
+            attempt.kill()
+
+
+def _read(stream: IO[str], lines: "queue.Queue[str | None]") -> None:
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
