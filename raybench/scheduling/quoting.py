@@ -20,6 +20,7 @@ from raybench.scheduling.cluster import import_path, quiet_ray, ray_session
 from raybench.scheduling.meters import BENCH, Origin
 from raybench.scheduling.resources import count_places
 from raybench.scheduling.settings import Settings, check_settings
+from raybench.scheduling.waiting import wait_for_machines
 
 
 def measure_terms(trials: Sequence[Trial], settings: Settings, tell: Callable[[Notice], None]) -> Terms:
@@ -37,6 +38,7 @@ def measure_terms(trials: Sequence[Trial], settings: Settings, tell: Callable[[N
         ray_session(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address),
     ):
         ray_seconds = time.monotonic() - began
+        wait_for_machines(settings.resources, tell=tell)
         machines = resources.nodes()
         origin = Origin(import_path=import_path(), directory=Path.cwd(), bench=settings.bench or BENCH)
         try:

@@ -67,8 +67,7 @@ class Share:
         bundle = {"CPU": self.cpu, "GPU": self.held_gpu} if self.gpu else {"CPU": self.held_cpu}
         if not self.accelerators:
             return PlacementGroupFactory([bundle])
-        kind = self.accelerators[0] if len(self.accelerators) == 1 else f"in({','.join(self.accelerators)})"
-        return PlacementGroupFactory([bundle], bundle_label_selector=[{ACCELERATOR_LABEL: kind}])
+        return PlacementGroupFactory([bundle], bundle_label_selector=[label_selector(self.accelerators)])
 
     def may_be_on(self, machine: "Node") -> bool:
         """Return whether the machine is of a kind that was asked for."""
@@ -167,6 +166,18 @@ def check_declared(*, num_cpus: int | None, num_gpus: int | None) -> None:
 def kinds_of(request: ResourceRequest, model: str) -> tuple[str, ...]:
     """Return the kinds of accelerator that trials of a model may run on; empty: any machine."""
     return request.accelerators.get(model, ())
+
+
+def asked_kinds(request: ResourceRequest) -> list[tuple[str, ...]]:
+    """Return each choice of kinds that some model is pinned to, once; an empty one stands for any machine."""
+    return list(dict.fromkeys(request.accelerators.values())) or [()]
+
+
+def label_selector(kinds: tuple[str, ...]) -> dict[str, str]:
+    """Return the choice of kinds in Ray's words, by a node's labels."""
+    if not kinds:
+        return {}
+    return {ACCELERATOR_LABEL: kinds[0] if len(kinds) == 1 else f"in({','.join(kinds)})"}
 
 
 def all_kinds(request: ResourceRequest) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ from raybench.scheduling.queue import AllEnded, Finish, InOrder, Room, TrialQueu
 from raybench.scheduling.settings import Settings, check_settings
 from raybench.scheduling.shares import Shares
 from raybench.scheduling.trainable import Shared, run_trial
+from raybench.scheduling.waiting import spare, wait_for_machines
 from raybench.trials import group_of
 
 TUNE_ENVIRONMENT = {
@@ -162,6 +163,7 @@ def _run(
             ends_with_run = session.enter_context(
                 ray_session(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address)
             )
+            wait_for_machines(settings.resources, tell=driver.announcer.tell)
             check_members(
                 resources.nodes(),
                 trials=trials.values(),
@@ -205,8 +207,7 @@ def _run(
                 trials, shares, log=log, decisions=decisions, settings=settings, desk=desk, driver=driver
             ),
             limits=limits,
-            # A waiting trial makes a cluster grow.
-            room=Room(settled.share, spare=0 if ends_with_run else 1, machines=bookkeeper.machines),
+            room=Room(settled.share, spare=spare(), machines=bookkeeper.machines),
             callbacks=[driver.announcer, bookkeeper, *trackers, *limits.callbacks],
         )
         _work_off(trials, work, driver)
