@@ -41,7 +41,7 @@ from raybench.report.views import TRIAL_COLUMNS, plan_view, predictions_table, t
 from raybench.results import load_history, read_trial
 from raybench.reuse import Reuse
 from raybench.runner import preflight_with_status, quote
-from raybench.runs import RUNS, Run, find_trial, open_run
+from raybench.runs import Run, find_trial, open_run, run_directory
 from raybench.trials import describe, learning_rate_cell
 from raybench.tries import RateOrigins, rate_origins
 from raybench.yaml_input import naming_overrides
@@ -238,7 +238,7 @@ def print_plan(
     """Print what a run of an experiment would do; `measured_on` are arguments of `quote`, where that is wanted too."""
     with naming_overrides(str(file), overrides):
         experiment = load_experiment(file, overrides)
-        directory = run_dir or RUNS / experiment.name
+        directory = run_dir or run_directory(experiment.name)
         check_belongs(directory, experiment)
         others = Reuse(reuse, directory)
         out = console()

@@ -47,7 +47,7 @@ from raybench.records import Facts, Status, Trial
 from raybench.results import RESULTS_ORDER, finished_trial_ids, load_results
 from raybench.reuse import Reuse
 from raybench.run_settings import Machines, run_settings, with_facts
-from raybench.runs import RUNS, Run
+from raybench.runs import Run, run_directory
 from raybench.spending import Books
 from raybench.trials import expand, is_undecided, searches_of, starting_order
 from raybench.tries import is_to_run
@@ -80,7 +80,7 @@ def run(
 
     Args:
         experiment: path of the YAML file; None: the embedded quickstart.
-        run_dir: where results go, a folder or the URI of an object store; default `runs/NAME`.
+        run_dir: where results go, a folder or the URI of an object store; default `NAME` in $RAYBENCH_RUNS, or `runs`.
         overrides: `KEY=VALUE` texts that replace keys of the file.
         reuse: directories of other runs; what completed there is taken over and not trained again.
         num_cpus: cores that this machine counts as having; default: those it has.
@@ -97,7 +97,7 @@ def run(
     path = embedded_experiment() if experiment is None else Path(experiment)
     with naming_overrides(str(path), overrides):
         loaded = load_experiment(path, overrides)
-        directory = opened(run_dir) if run_dir is not None else RUNS / loaded.name
+        directory = opened(run_dir) if run_dir is not None else run_directory(loaded.name)
         check_belongs(directory, loaded)
         others = Reuse(reuse, directory)
         machines = Machines(num_cpus=num_cpus, num_gpus=num_gpus, address=address)

@@ -3,6 +3,7 @@
 In: the path of a run directory. Out: a `Run`.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,20 @@ from raybench.results import finished_trial_ids, load_results, match_trials
 from raybench.trials import searches_of
 from raybench.tries import charge_search, search_table
 
-RUNS = Path("runs")
-"""Folder of run directories, below the current one."""
+RUNS = "runs"
+"""Folder of run directories, below the current one, where `RUNS_VARIABLE` names none."""
+RUNS_VARIABLE = "RAYBENCH_RUNS"
+"""Environment variable: folder, or URI of an object store, that run directories lie in."""
+
+
+def run_directory(name: str) -> Path:
+    """Return the folder of an experiment's run directory where the user names none, with its tables there to be read.
+
+    Raises:
+        RunError, StorageError: as `raybench.mirror.opened`.
+
+    """
+    return opened(f"{(os.environ.get(RUNS_VARIABLE) or RUNS).rstrip('/')}/{name}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

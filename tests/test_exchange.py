@@ -11,7 +11,7 @@ from tests.cluster.exchange import Ground, for_own_hosts
 
 ROOT = Path(__file__).parent.parent
 GROUND = Ground(head="10.0.0.11", workers=["10.0.0.12", "10.0.0.13"], key="/k", environment="/venv", cpus=6, gpus=2)
-OF_AWS = ("aws", "ami-", "ubuntu", "sudo", "apt-get", "nfs", "pip", "boto3", "spot")
+OF_AWS = ("aws", "ami-", "ubuntu", "sudo", "apt-get", "nfs", "pip", "boto3", "spot", "s3")
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def test_all_other_commands_stay_in_their_order(config: dict[str, Any], changed:
     assert sum("MALLOC_ARENA_MAX" in command for command in kept) == 1
     assert len(before) - len(kept) == 4
     assert [command for command in after if command not in before] == [
-        "test -d /shared",
         "ln -sfn /venv ~/raybench-env",
         "grep -q PYTHONPATH ~/.bashrc || echo 'export PYTHONPATH=$HOME/raybench' >> ~/.bashrc",
+        "grep -q RAYBENCH_RUNS ~/.bashrc || echo 'export RAYBENCH_RUNS=/shared/runs' >> ~/.bashrc",
     ]
     assert changed["head_setup_commands"] == []
 

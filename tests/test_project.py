@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from raybench.experiment import Experiment, load_experiment
+from raybench.prices import TABLE, per_hour
 from raybench.strategies import BUILT_IN, base_name, complete_phases
 
 ROOT = Path(__file__).parent.parent
@@ -120,17 +121,27 @@ def test_cluster_trains_on_spot_gpu_workers_and_nothing_on_the_head(prepared: di
     nodes = prepared["available_node_types"]
     head = nodes.pop(prepared["head_node_type"])
     assert head["resources"] == {"CPU": 0, "GPU": 0}
+    prices = per_hour(TABLE)
+    assert len({node["node_config"]["InstanceType"] for node in nodes.values()}) == 2
     for node in nodes.values():
         assert node["resources"]["GPU"] >= 1
+        assert node["min_workers"] == 0
+        assert node["labels"]["ray.io/accelerator-type"]
+        assert node["node_config"]["InstanceType"] in prices
         assert node["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+
+
+def test_a_region_and_a_bucket_are_all_that_a_user_fills_in() -> None:
+    lines = (ROOT / "cluster.yaml").read_text().splitlines()
+    marked = [line.split("#")[0].strip() for line in lines if "# <-" in line]
+    assert marked == ["region: us-west-2", "echo 'export RAYBENCH_RUNS=s3://YOUR-BUCKET/runs' >> ~/.bashrc"]
 
 
 def test_every_node_installs_raybench_with_one_version_of_ray(prepared: dict[str, Any]) -> None:
     for commands in (prepared["head_setup_commands"], prepared["worker_setup_commands"]):
         (installation,) = [line for line in commands if "install -e ~/raybench" in line]
-        pinned = re.search(r"ray==([\d.]+)", installation)
-        assert pinned is not None
-        assert tuple(map(int, pinned[1].split("."))) >= (2, 60)
+        pinned = dict(re.findall(r"([a-z-]+)==([\d.]+)", installation))
+        assert {"ray", "torch", "torchvision", "numpy", "pandas", "pyarrow"} <= pinned.keys()
 
 
 def test_every_node_asks_for_a_token_and_workers_say_what_they_are(cluster: dict[str, Any]) -> None:

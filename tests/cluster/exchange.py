@@ -38,10 +38,12 @@ NODES_OF_AWS = ("available_node_types", "head_node_type")
 SETUP_COMMANDS: Mapping[str, str | None] = MappingProxyType(
     {
         "sudo apt-get ": None,
-        "sudo mount -t nfs4 ": "test -d /shared",
         "python3 -m venv ~/raybench-env": "ln -sfn {environment} ~/raybench-env",
         "pip install -e ~/raybench ": (
             "grep -q PYTHONPATH ~/.bashrc || echo 'export PYTHONPATH=$HOME/raybench' >> ~/.bashrc"
+        ),
+        "RAYBENCH_RUNS=s3://": (
+            "grep -q RAYBENCH_RUNS ~/.bashrc || echo 'export RAYBENCH_RUNS=/shared/runs' >> ~/.bashrc"
         ),
     }
 )

@@ -46,6 +46,14 @@ LOSS_SECONDS = 180
 REFUSAL_SECONDS = 90
 """Ray tries for 20 s, after torch was imported and data were looked at."""
 DOWN_SECONDS = 150
+SMALL = """
+name: small
+datasets: [{name: digits, source: digits, image_size: 16, train_sizes: [50]}]
+models: [resnet8]
+strategies: [linear-probe]
+training: {epochs: 1}
+resources: {gpu: 0, cpu: 1, measure: false}
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -213,6 +221,20 @@ def test_a_wrong_token_is_refused_with_one_message_and_nothing_is_begun(work: Wo
     )
     assert "Traceback" not in done.stdout
     assert not (work.folder.parent / "runs/refused").exists()
+
+
+def test_what_is_submitted_runs_without_its_operator_and_lands_where_the_cluster_says(work: Work) -> None:
+    (work.folder / "small.yaml").write_text(SMALL)
+    small = ["run", "/shared/work/small.yaml", "--address", "auto"]
+    # On the operator's screen, from a file of the checkout:
+    said = work.cluster.ray("submit", CLUSTER_FILE, "raybench/__main__.py", "--", *small, seconds=END_SECONDS)
+    assert "Results: /shared/runs/small" in said
+    assert list(work.rows("small").index) == [0]
+    # As a job of the head's, which nobody waits for:
+    job = f"ray job submit --no-wait -- raybench {shlex.join([*small, '--set=seeds=[0,1]'])}"
+    work.cluster.ray("exec", CLUSTER_FILE, job)
+    wait_until(lambda: list(work.rows("small").index) == [0, 1], "both rows", seconds=END_SECONDS, every=LOOK_SECONDS)
+    assert work.rows("small")["test_accuracy"].notna().all()
 
 
 def lost(rows: pd.DataFrame) -> Collection[int]:
