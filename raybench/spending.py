@@ -44,6 +44,8 @@ class _Machine:
 
     machine: Machine
     since: float
+    left: float | None = None
+    """When it went away; None while it is there."""
     held: dict[str, float] = field(default_factory=dict)
     """Part of the machine by trial, or by place whose process is not there yet."""
     begun: dict[str, float] = field(default_factory=dict)
@@ -82,6 +84,16 @@ class Books:
         """Count a machine from now on, or from when the session began; one that is there already stays."""
         since = self._started if from_start else self._clock()
         self._machines.setdefault(machine.node, _Machine(machine=machine, since=since))
+
+    def remove_machine(self, node: str) -> None:
+        """Count a machine that went away no longer; what trials hold of it is counted until their loss is told."""
+        each = self._machines.get(node)
+        if each is None or each.left is not None:
+            return
+        for name in [name for name in each.held if name.startswith("place ")]:
+            self._end(node, name, Kind.WORKERS)
+        self._count_idle(each)
+        each.left = self._clock()
 
     def started(self) -> None:
         """Count the time since the session began as spent on starting."""
@@ -149,12 +161,11 @@ class Books:
 
     def usd(self) -> float:
         """Return what the machines cost since the session had them; NaN where a price is unknown."""
-        now = self._clock()
-        return sum(_usd_per_second(each.machine) * (now - each.since) for each in self._machines.values())
+        return sum(_usd_per_second(each.machine) * (self._now(each) - each.since) for each in self._machines.values())
 
     def usd_per_second(self) -> float:
         """Return what the machines cost that the session has; NaN where a price is unknown."""
-        return sum(_usd_per_second(each.machine) for each in self._machines.values())
+        return sum(_usd_per_second(each.machine) for each in self._machines.values() if each.left is None)
 
     def wall_seconds(self) -> float:
         """Return how long the session has lasted."""
@@ -174,21 +185,20 @@ class Books:
             if each.idle_seconds > 0:
                 self._enter(each, Kind.IDLE, each.idle_seconds, 1.0)
                 each.idle_seconds = 0.0
-            self._enter(each, Kind.MACHINE, self._clock() - each.since, 1.0)
+            self._enter(each, Kind.MACHINE, self._now(each) - each.since, 1.0)
         with contextlib.suppress(OSError):
             append(self._run_dir, self._waiting)
             self._waiting.clear()
 
     def _book(self, kind: Kind, since: float) -> None:
         """Enter the time since then as held by something that has all machines to itself."""
-        now = self._clock()
         for each in self._machines.values():
-            self._enter(each, kind, now - max(since, each.since), 1.0)
+            self._enter(each, kind, self._now(each) - max(since, each.since), 1.0)
 
     def _end(self, node: str, name: str, kind: Kind, spent: Spent | None = None) -> None:
         each = self._machines[node]
         self._count_idle(each)
-        share, seconds = each.held.pop(name), self._clock() - each.begun.pop(name)
+        share, seconds = each.held.pop(name), self._now(each) - each.begun.pop(name)
         trial_id = None if name.startswith("place ") else name
         built = 0.0
         if spent is not None:
@@ -200,9 +210,13 @@ class Books:
     def _count_idle(self, each: _Machine) -> None:
         if each.counted_until is None:
             return
-        now = self._clock()
+        now = self._now(each)
         each.idle_seconds += (now - each.counted_until) * max(0.0, 1 - sum(each.held.values()))
         each.counted_until = now
+
+    def _now(self, each: _Machine) -> float:
+        """Return the time, or when the machine went away."""
+        return self._clock() if each.left is None else each.left
 
     def _enter(self, each: _Machine, kind: Kind, seconds: float, share: float, trial_id: str | None = None) -> None:
         machine = each.machine

@@ -9,7 +9,7 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from raybench.ledger import Kind
 from raybench.records import Status
-from raybench.scheduling.resources import Node, Share, count_places, held_share
+from raybench.scheduling.resources import Node, Share, count_places, held_share, is_there
 from raybench.scheduling.trainable import ENDED, SPENT
 from raybench.scheduling.unsaved import Unsaved
 from raybench.spending import Books, Machine
@@ -53,10 +53,14 @@ class Bookkeeper(Unsaved, Callback):
         self._machines: dict[str, Node] = {}
         """By Ray's id."""
         self._names: dict[str, str] = {}
+        self._on: dict[str, str] = {}
+        """Where each trial was last begun: Ray's id of the machine, by trial id."""
 
     def machines(self) -> Sequence[Node]:
-        """Return the machines that Ray has, and count those that have room for a trial."""
+        """Return the machines that Ray has, and count those that have room for a trial, until they are gone."""
         found = self._ask()
+        for node_id in self._machines.keys() - {each.node_id for each in found}:
+            self.books.remove_machine(self._names[node_id])
         for each in found:
             if each.node_id not in self._machines and count_places(self._share, [each]):
                 self._machines[each.node_id] = each
@@ -78,12 +82,25 @@ class Bookkeeper(Unsaved, Callback):
         """Return what a trial holds of each machine, by name."""
         return {self._names[node_id]: held_share(self._share, each) for node_id, each in self._machines.items()}
 
+    def machine_of(self, trial_id: str) -> str | None:
+        """Return Ray's id of the machine where a trial was begun last; None where that is unknown."""
+        return self._on.get(trial_id)
+
+    def is_there(self, node_id: str) -> bool:
+        """Return whether a machine is still there; one that is not costs nothing any more."""
+        found = {each.node_id: each for each in self.machines()}
+        if node_id in found and not is_there(found[node_id]):
+            self.books.remove_machine(self._names[node_id])
+            return False
+        return node_id in found
+
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
         """Begin an attempt."""
         del iteration, trials, info
         node_id = self._node_of(trial)
         if node_id is not None:
             share = held_share(self._share_of(trial.config["trial"]), self._machines[node_id])
+            self._on[trial.config["trial"]] = node_id
             self.books.begin(trial.config["trial"], self._names[node_id], share)
 
     def on_trial_result(

@@ -1,12 +1,13 @@
 """What follows when a trial's process ends without having said how: from its checkpoint once more, or a failed row.
 
 A process that took more memory than its share (its own guard ends it, torch raises, or the kernel kills it) is given
-twice as much, up to a whole GPU or machine. For any other reason a trial is begun again a few times as it was.
+twice as much, up to a whole GPU or machine. A machine that goes away, as spot machines do, is no failure of its trials:
+they are begun again on another. For any other reason a trial is begun again a few times as it was.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray.tune.experiment import Trial as TuneTrial
@@ -22,6 +23,16 @@ from raybench.trials import describe
 GIGABYTE = 1e9
 
 
+class Machines(Protocol):
+    """Knows where trials run."""
+
+    def machine_of(self, trial_id: str) -> str | None:
+        """Return the id of the machine where a trial was begun last; None where that is unknown."""
+
+    def is_there(self, node_id: str) -> bool:
+        """Return whether that machine is still there."""
+
+
 class Losses:
     """Decides about each lost process.
 
@@ -30,6 +41,7 @@ class Losses:
         shares: what each trial holds.
         most: processes that a trial may lose for other reasons than memory.
         desk: name of the actor that trials ask.
+        machines: where trials run, and whether a machine is still there.
         announcer: writes the row of a trial that is given up.
         problems: where it is kept what went wrong.
 
@@ -42,6 +54,7 @@ class Losses:
         *,
         most: int,
         desk: str,
+        machines: Machines,
         announcer: Announcer,
         problems: Problems,
     ) -> None:
@@ -49,9 +62,11 @@ class Losses:
         self._shares = shares
         self._most = most
         self._desk = desk
+        self._machines = machines
         self._announcer = announcer
         self._problems = problems
-        self._lost: Counter[str] = Counter()
+        self._lost: defaultdict[str, list[str | None]] = defaultdict(list)
+        """Where each trial has lost a process for other reasons than memory; None: nobody knows."""
         self._kills = kernel_kills()
 
     def lost(self, attempt: TuneTrial) -> None:
@@ -68,14 +83,7 @@ class Losses:
         kills, before = kernel_kills(), self._kills
         self._kills = kills
         if took is None and kills == before:
-            self._lost[trial_id] += 1
-            if self._lost[trial_id] > self._most:
-                self._give_up(
-                    attempt,
-                    "WorkerLost",
-                    f"its process ended {self._lost[trial_id]} times without an error of its own, as when code of its "
-                    "crashes or a machine goes away",
-                )
+            self._begin_again(attempt, trial_id)
             return
         trial = self._trials[trial_id]
         if self._shares.grow(trial):
@@ -89,6 +97,23 @@ class Losses:
                 "OutOfMemory",
                 f"{_taken(took)}, with all the memory that a trial can have; a smaller batch_size may fit",
             )
+
+    def _begin_again(self, attempt: TuneTrial, trial_id: str) -> None:
+        """Let a trial go on from its checkpoint, as often as its machine went away, else a few times."""
+        lost = self._lost[trial_id]
+        lost.append(self._machines.machine_of(trial_id))
+        there = [place for place in lost if place is None or self._machines.is_there(place)]
+        if len(there) > self._most:
+            self._give_up(
+                attempt,
+                "WorkerLost",
+                f"its process ended {len(there)} times without an error of its own, as when code of its crashes",
+            )
+        elif len(there) < len(lost):
+            what = (
+                f"{describe(self._trials[trial_id])}: its machine went away; it goes on elsewhere from its checkpoint"
+            )
+            self._announcer.tell(Notice(text=what, lasting=True))
 
     def _give_up(self, attempt: TuneTrial, kind: str, reason: str) -> None:
         attempt.max_failures = 0

@@ -8,6 +8,7 @@ A fraction of a GPU is bookkeeping: Ray puts that many trials on it and isolates
 """
 
 import math
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -27,6 +28,8 @@ STEP = 0.0001
 """Ray counts resources in ten-thousandths."""
 ACCELERATOR = "accelerator_type:"
 """What the resource that names a machine's GPUs begins with."""
+ANSWER_SECONDS = 2
+"""How long a machine may take to accept a connection; no more than its driver can wait for one."""
 ROUNDING = 1e-6
 """Of a step: 0.3 / 0.0001 is a little less than 3000."""
 
@@ -44,6 +47,8 @@ class Node:
     host: str = field(default="", compare=False)
     instance_type: str | None = field(default=None, compare=False)
     """What it is labelled with."""
+    listens: tuple[str, int] | None = field(default=None, compare=False)
+    """Address and port of Ray's process there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +94,17 @@ def nodes() -> list[Node]:
     return [_node(node) for node in _ray_nodes() if node["Alive"]]
 
 
+def is_there(machine: Node) -> bool:
+    """Return whether Ray's process on a machine takes connections: Ray itself notices its loss after 15 s or more."""
+    if machine.listens is None:
+        return True
+    try:
+        with socket.create_connection(machine.listens, timeout=ANSWER_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
 @cache
 def node(node_id: str) -> Node:
     """Return a machine; a process asks about its own, which does not change."""
@@ -125,6 +141,7 @@ def _node(said: Mapping[str, Any]) -> Node:
         node_id=said["NodeID"],
         host=said.get("NodeManagerHostname", ""),
         instance_type=labels.get(INSTANCE_LABEL),
+        listens=(said["NodeManagerAddress"], said["NodeManagerPort"]),
     )
 
 

@@ -204,7 +204,14 @@ def _run(
             shared=shared,
             shares=shares,
             scheduler=_scheduler(
-                trials, shares, log=log, decisions=decisions, settings=settings, desk=desk, driver=driver
+                trials,
+                shares,
+                log=log,
+                decisions=decisions,
+                settings=settings,
+                desk=desk,
+                driver=driver,
+                bookkeeper=bookkeeper,
             ),
             limits=limits,
             room=Room(settled.share, spare=spare(), machines=bookkeeper.machines),
@@ -295,10 +302,17 @@ def _scheduler(
     settings: Settings,
     desk: str,
     driver: _Driver,
+    bookkeeper: Bookkeeper,
 ) -> InOrder:
     """Return what decides which trial goes on: every one, or those that ASHA does not stop."""
     losses = Losses(
-        trials, shares, most=settings.max_failures, desk=desk, announcer=driver.announcer, problems=driver.problems
+        trials,
+        shares,
+        most=settings.max_failures,
+        desk=desk,
+        machines=bookkeeper,
+        announcer=driver.announcer,
+        problems=driver.problems,
     )
 
     def weigh(trial_id: str) -> int:

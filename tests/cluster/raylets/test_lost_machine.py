@@ -1,0 +1,87 @@
+"""A machine that is taken away while a trial runs there: no failure of the trial's, and its time is in the ledger."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+from ray._private.node import Node
+from ray.cluster_utils import Cluster
+
+from raybench import ledger
+from raybench.events import Event, Notice
+from raybench.ledger import Kind
+from raybench.records import ResourceRequest, Status
+from raybench.results import read_trial
+from raybench.scheduling.settings import Settings
+from raybench.scheduling.tune import run_trials
+from raybench.spending import Books
+from tests.cluster.hosts import wait_until
+from tests.scheduling.fakes import EXECUTE, Script, make_trial, starts, write_scripts
+
+MACHINES = ("spot.one", "spot.two")
+
+
+@pytest.fixture
+def cluster() -> Iterator[tuple[Cluster, dict[str, Node]]]:
+    """A head without cores, and two machines with one each, by their type."""
+    if ray.is_initialized():
+        ray.shutdown()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes = {name: cluster.add_node(num_cpus=1, labels={"raybench/instance": name}) for name in MACHINES}
+    try:
+        cluster.wait_for_nodes()
+        yield cluster, nodes
+    finally:
+        cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def test_a_trial_of_a_machine_that_is_taken_away_goes_on_elsewhere_and_has_not_failed(
+    cluster: tuple[Cluster, dict[str, Node]], tmp_path: Path
+) -> None:
+    rays, nodes = cluster
+    write_scripts(tmp_path, {"long": Script(losses=(1.0, 0.5), wait_for_file="taken")})
+    taken: list[str] = []
+
+    def take_away() -> None:
+        wait_until((tmp_path / "long.waits").exists, "a trial in its second epoch", seconds=60, every=0.05)
+        (start,) = starts(tmp_path)
+        taken.append(start["instance_type"])
+        rays.remove_node(nodes[taken[0]], allow_graceful=False)
+        wait_until(lambda: not psutil.pid_exists(start["pid"]), "an end of its process", seconds=60, every=0.05)
+        (tmp_path / "taken").touch()
+
+    told: list[Event] = []
+    books = Books()
+    books.open(tmp_path)
+    settings = Settings(
+        asha=None,
+        resources=ResourceRequest(gpu=0, cpu=1.0),
+        address=rays.address,
+        price_per_hour_usd=dict.fromkeys(MACHINES, 3600.0),
+        execute=EXECUTE,
+        books=books,
+        max_failures=0,
+    )
+    thread = threading.Thread(target=take_away)
+    thread.start()
+    outcome = run_trials([make_trial("long")], run_dir=tmp_path, settings=settings, on_event=told.append)
+    thread.join()
+    ended = time.time()
+    row = read_trial(tmp_path, "long")
+    assert outcome.statuses == {"long": Status.COMPLETED}
+    assert row is not None
+    assert row.retries == 1
+    (said,) = [event.text for event in told if isinstance(event, Notice) and "its machine went away" in event.text]
+    assert said.endswith("it goes on elsewhere from its checkpoint")
+    first, second = starts(tmp_path)
+    assert {first["instance_type"], second["instance_type"]} == set(MACHINES)
+    entries = ledger.load(tmp_path)
+    lost = entries[entries["kind"].eq(Kind.LOST)]
+    assert lost["instance_type"].tolist() == taken
+    assert 0 < lost["seconds"].sum() < ended - first["begin"]
+    there = entries[entries["kind"].eq(Kind.MACHINE)].groupby("instance_type")["seconds"].max()
+    assert there[taken[0]] < there[second["instance_type"]], "what is gone costs nothing any more"
