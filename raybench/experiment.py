@@ -22,6 +22,7 @@ from raybench.experiment_parts import (
     Part,
     ResourcesConfig,
     SchedulerConfig,
+    check_gpu_of_workers,
     named_scheduler,
     unique,
 )
@@ -152,6 +153,8 @@ class TrainingConfig(_PhaseKeys):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 or float32, whichever trains sooner on the device, as measured before the first trial."""
     deterministic: bool = True
+    sync_batchnorm: bool = False
+    """With several workers a trial: BatchNorm normalises over the whole batch, not over each worker's part (GPUs)."""
 
     def phase_defaults(self) -> dict[str, Any]:
         """Return the keys that a phase takes over where it has none of its own."""
@@ -235,6 +238,19 @@ class Experiment(Part):
         return self
 
     @model_validator(mode="after")
+    def _workers_have_something_to_do(self) -> Self:
+        workers, gpu = self.resources.workers_per_trial, self.resources.gpu
+        if workers == 1:
+            return self
+        if self.training.batch_size < workers:
+            raise ValueError(
+                f"training.batch_size: {self.training.batch_size} is less than the {workers} of "
+                f"resources.workers_per_trial, which share each batch; give at least {workers}"
+            )
+        check_gpu_of_workers(workers, None if isinstance(gpu, str) else gpu, sync=self.training.sync_batchnorm)
+        return self
+
+    @model_validator(mode="after")
     def _can_be_listed(self) -> Self:
         sizes = sum(len(dataset.train_sizes) for dataset in self.datasets)
         trials = sizes * len(self.models) * len(self.weights) * len(self.strategies) * len(self.seeds)
@@ -276,12 +292,14 @@ class Experiment(Part):
         return None if self.trial_timeout is None else accepted.seconds_of(self.trial_timeout)
 
     def resource_request(self) -> ResourceRequest:
-        """Return what one trial asks of a machine."""
+        """Return what one trial asks of a machine, or each of its workers."""
         gpu, cpu = self.resources.gpu, self.resources.cpu
         return ResourceRequest(
             gpu=None if isinstance(gpu, str) else float(gpu),
             cpu=None if isinstance(cpu, str) else float(cpu),
             accelerators=self._accelerators(),
+            workers=self.resources.workers_per_trial,
+            sync_batchnorm=self.training.sync_batchnorm,
         )
 
     def _accelerators(self) -> dict[str, tuple[str, ...]]:

@@ -19,6 +19,8 @@ PositiveFloat = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 GroupColumn = Literal["dataset", "train_size", "seed", "model", "weights", "strategy"]
 MINIMUM_REDUCTION = 2
+MOST_WORKERS = 1024
+"""Of a trial; more is a slip."""
 
 
 class Part(BaseModel):
@@ -74,6 +76,8 @@ class ResourcesConfig(Part):
     ray.io/accelerator-type), such as A10G or [A10G, L4]; by model: {resnet50: A10G}, and any for the others."""
     memory_gb: Annotated[float | Literal["auto"], BeforeValidator(accepted.memory_gb)] = "auto"
     """Most of a machine's memory that its trials may take together: auto (80 % of it), or a number of GB."""
+    workers_per_trial: Annotated[int, Field(strict=True, ge=1, le=MOST_WORKERS)] = 1
+    """Processes that train a trial together, each on a part of every batch; gpu and cpu are what each of them gets."""
     measure: bool = True
     """Measure before the first trial what auto means, and how each model's steps are computed soonest; false: auto
     is a whole GPU, or one core, and steps are computed as is usual."""
@@ -103,3 +107,20 @@ def named_scheduler(value: Any) -> Any:  # noqa: ANN401 - YAML holds anything
     if not isinstance(value, dict | SchedulerConfig):
         raise ValueError(f"{shown(repr(value))} is not accepted; give none, or asha with its keys below it")  # noqa: TRY004 - pydantic's
     return value
+
+
+def check_gpu_of_workers(workers: int, gpu: float | None, *, sync: bool) -> None:
+    """Raise ValueError where several workers of a trial cannot compute on that much of a GPU each; None: auto.
+
+    `sync` says whether their BatchNorm is to be over the whole batch.
+    """
+    if gpu is not None and 0 < gpu < 1:
+        raise ValueError(
+            f"resources.gpu: {gpu:g} is not accepted with workers_per_trial: {workers}; each worker needs a GPU of its "
+            "own: give a whole number, 0 or auto"
+        )
+    if gpu == 0 and sync:
+        raise ValueError(
+            f"training.sync_batchnorm: true is not accepted with workers_per_trial: {workers} on CPUs, for which torch "
+            "has none; give false, or GPUs to train on"
+        )

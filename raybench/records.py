@@ -112,6 +112,8 @@ class TrainingSettings:
     precision: str
     """`auto`, `float32` or `bfloat16`."""
     deterministic: bool
+    sync_batchnorm: bool = False
+    """Whether BatchNorm normalises over the whole batch where several workers train a trial."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +164,10 @@ class ResourceRequest:
     accelerators: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Kinds of accelerator that a model's trials may run on, by the model's name, as Ray labels machines; any kind
     where there is none, and for every model of an empty mapping."""
+    workers: int = 1
+    """Processes that train a trial together, each of which asks for that much."""
+    sync_batchnorm: bool = False
+    """Whether they normalise together, which torch can on GPUs alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,14 +216,19 @@ class Footprint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Allocation:
-    """What the scheduler gave to one trial, on the node where it runs."""
+    """What the scheduler gave to one trial, on the node where it runs: of several workers, all that they have."""
 
     cpu_share: float
-    """Part of the node's CPU cores that the trial may count as its own, 0 to 1."""
+    """Part of the node's CPU cores that the trial may count as its own, 0 to 1; above 1 where it has those of others
+    as well."""
     gpu_fraction: float
     """GPUs or a fraction of one; 0: the trial runs on the CPU, whatever else the node has."""
     threads: int
-    """Threads for the trial's own computations."""
+    """Threads for a worker's computations."""
+    workers: int = 1
+    """Processes that train the trial together, joined by torch's process group."""
+    rank: int = 0
+    """Which of these this one is."""
     retries: int = 0
     """Times that this run started the trial before: each one ended with the loss of its worker."""
     node: str | None = None
@@ -322,6 +333,9 @@ class TrialResult:
     """Of `wall_seconds`, for what later trials find done: decoded images, and features of frozen backbones."""
     predicted_memory_bytes: int | None = None
     """What `peak_memory_bytes` was expected to be; None where nothing was measured."""
+    workers: int | None = None
+    """Processes that trained it together; None in rows of an earlier raybench, which had one. `gpu_fraction`,
+    `cpu_share` and `device_share` are of all of them, `peak_memory_bytes` of the one that took most."""
     retries: int = 0
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -307,6 +307,7 @@ def _trial(
         class_weights=config.class_weights,
         precision=config.precision,
         deterministic=config.deterministic,
+        sync_batchnorm=config.sync_batchnorm,
     )
     unnamed = Trial(
         trial_id="",
@@ -337,6 +338,8 @@ def _identity(trial: Trial, content: Mapping[str, str]) -> str:
     for name in ("trial_id", "first_phase_id"):
         del identity[name]
     del identity["strategy"]["name"]
+    if not trial.training.sync_batchnorm:  # so that trials from before there was this key keep their ids
+        del identity["training"]["sync_batchnorm"]
     return _digest(identity)
 
 

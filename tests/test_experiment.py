@@ -122,6 +122,20 @@ BAD = {
     "negative GPU": ("resources: {gpu: -1}", ["resources.gpu", "-1", "auto"]),
     "cpu 0": ("resources: {cpu: 0}", ["resources.cpu", "0", "auto"]),
     "cpu in words": ("resources: {cpu: all}", ["resources.cpu", "all", "auto"]),
+    "no worker": ("resources: {workers_per_trial: 0}", ["resources.workers_per_trial", "0", "at least 1"]),
+    "half a worker": ("resources: {workers_per_trial: 1.5}", ["resources.workers_per_trial", "1.5", "a whole number"]),
+    "workers on parts of a GPU": (
+        "resources: {workers_per_trial: 2, gpu: 0.5}",
+        ["resources.gpu", "0.5", "workers_per_trial: 2", "a whole number, 0 or auto"],
+    ),
+    "more workers than images in a batch": (
+        "resources: {workers_per_trial: 4}\ntraining: {batch_size: 3}",
+        ["training.batch_size", "3", "workers_per_trial", "at least 4"],
+    ),
+    "workers that cannot normalise together": (
+        "resources: {workers_per_trial: 2, gpu: 0}\ntraining: {sync_batchnorm: true}",
+        ["training.sync_batchnorm", "CPUs", "give false"],
+    ),
     "empty list": ("models: []", ["models", "at least 1"]),
     "scalar for a list": ("models: resnet8", ["models", "a list"]),
     "negative seed": ("seeds: [-1]", ["seeds[0]", "-1", "at least 0"]),

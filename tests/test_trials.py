@@ -348,3 +348,17 @@ def test_two_names_for_the_same_search_are_refused() -> None:
 def test_a_try_is_called_by_its_rate() -> None:
     text = describe(searches(AUTO)[0].tries[0])
     assert text == "resnet18 imagenet linear-probe · photos 100 · learning rate 0.001"
+
+
+def test_sync_batchnorm_is_in_the_id_of_a_trial_that_has_it_and_the_number_of_workers_is_not() -> None:
+    before, workers, both = (
+        [trial.trial_id for trial in expand(made, facts(made))]
+        for made in (
+            study(),
+            study("resources.workers_per_trial=2"),
+            study("resources.workers_per_trial=2", "training.sync_batchnorm=true"),
+        )
+    )
+    assert before == workers
+    assert before[0] == "30f84dfb9a34", "as it was before there was this key"
+    assert not set(before) & set(both)

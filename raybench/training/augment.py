@@ -30,6 +30,7 @@ from torchvision.transforms import v2
 
 from raybench.errors import ExperimentError
 from raybench.strategies import POLICIES
+from raybench.training.distributed import Part
 from raybench.training.draws import BLUR, LUMA, Draws, draw
 from raybench.training.pixels import match_threads
 
@@ -52,25 +53,35 @@ def crops(policy: str) -> bool:
 
 
 @torch.no_grad()
-def augment(images: Tensor, policy: str, generator: torch.Generator, *, image_size: int | None = None) -> Tensor:
+def augment(
+    images: Tensor,
+    policy: str,
+    generator: torch.Generator,
+    *,
+    image_size: int | None = None,
+    part: Part | None = None,
+) -> Tensor:
     """Return uint8 images [b, s, s, 3] augmented, as uint8 [b, image_size, image_size, 3] on the same device.
 
-    `image_size` is s where it is None; only the policies that crop change the size. Advances `generator`, which lives
-    on the CPU. Raises `ExperimentError` for an unknown policy.
+    `image_size` is s where it is None; only the policies that crop change the size. `part` says which images of a
+    batch these are; None: all. They become what they would become among the others. Advances `generator`, which lives
+    on the CPU, as far as the whole batch takes it. Raises `ExperimentError` for an unknown policy.
     """
     side = image_size or images.shape[1]
+    part = part or Part(start=0, stop=len(images), whole=len(images))
     if policy == "none":
         return images
     if policy == "flip":
-        mirrored = torch.rand(len(images), generator=generator).to(images.device) < 1 / 2
+        drawn = torch.rand(part.whole, generator=generator)[part.start : part.stop]
+        mirrored = drawn.to(images.device) < 1 / 2
         return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(2), images)
     if policy in _CROPPING:
-        draws = draw(len(images), generator, mirror=_CROPPING[policy])
+        draws = draw(part.whole, generator, mirror=_CROPPING[policy]).between(part.start, part.stop)
         if images.device.type == "cpu":
             return torch.from_numpy(apply_by_opencv(images.numpy(), draws, side))
         return apply_by_torch(images, draws, side)
     if policy in _IMAGE_BY_IMAGE:
-        return _image_by_image(images, _IMAGE_BY_IMAGE[policy], generator)
+        return _image_by_image(images, _IMAGE_BY_IMAGE[policy], generator, earlier=part.start)
     raise ExperimentError(f"augmentation: {policy!r} is unknown; give one of {', '.join(POLICIES)}")
 
 
@@ -152,13 +163,16 @@ def _blurred(images: Tensor, deviations: npt.NDArray[np.float64]) -> Tensor:
 
 
 def _image_by_image(
-    batch: Tensor, kind: type[v2.TrivialAugmentWide | v2.RandAugment], generator: torch.Generator
+    batch: Tensor, kind: type[v2.TrivialAugmentWide | v2.RandAugment], generator: torch.Generator, *, earlier: int
 ) -> Tensor:
+    """Return the images changed that follow so many earlier ones of their batch."""
     seed = int(torch.randint(2**62, (1,), generator=generator))
     transform = kind(interpolation=v2.InterpolationMode.BILINEAR)
     images = batch.permute(0, 3, 1, 2).cpu()
     with torch.random.fork_rng(devices=[]):
         # These transforms draw from torch's global generator of the CPU; `torch.manual_seed` would seed GPUs as well.
         torch.default_generator.manual_seed(seed)
+        for _ in range(earlier):  # what is drawn does not depend on the pixels: the least of an image will do
+            transform(torch.zeros(3, 2, 2, dtype=torch.uint8))
         changed = torch.stack([transform(image) for image in images])
     return changed.permute(0, 2, 3, 1).contiguous().to(batch.device)

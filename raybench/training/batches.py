@@ -16,6 +16,7 @@ from torch import Tensor
 from raybench.seeding import derive
 from raybench.training.augment import augment, crops
 from raybench.training.data import ImageSplit
+from raybench.training.distributed import Part
 from raybench.training.pixels import PixelSource, pixel_source, to_device, to_model
 
 EVALUATION_BATCH = 256
@@ -61,10 +62,14 @@ class TrainingImages:
     """Side S of what the model takes; the images of the source are larger where crops are read from them."""
     preparation: Preparation
 
-    def batch(self, places: npt.NDArray[np.int64], generator: torch.Generator) -> Tensor:
-        """Return the images at these places of the subset, augmented, as a normalised float32 tensor [b, 3, S, S]."""
+    def batch(self, places: npt.NDArray[np.int64], generator: torch.Generator, part: Part | None = None) -> Tensor:
+        """Return the images at these places of the subset, augmented, as a normalised float32 tensor [b, 3, S, S].
+
+        `part` says which images of a batch these are; None: all.
+        """
         preparation = self.preparation
-        pixels = augment(self.source.take(places), preparation.policy, generator, image_size=self.image_size)
+        pixels = self.source.take(places)
+        pixels = augment(pixels, preparation.policy, generator, image_size=self.image_size, part=part)
         return preparation.finished(pixels)
 
 

@@ -57,6 +57,11 @@ class Draws:
     def __len__(self) -> int:
         return len(self.grey)
 
+    def between(self, start: int, stop: int) -> "Draws":
+        """Return the draws of the images from `start` to before `stop`."""
+        rows = slice(start, stop)
+        return Draws(affine=self.affine[rows], colour=self.colour[rows], grey=self.grey[rows], blur=self.blur[rows])
+
 
 def draw(count: int, generator: torch.Generator, *, mirror: bool) -> Draws:
     """Draw for `count` images; `mirror`: half of them are mirrored left to right. Advances the generator."""

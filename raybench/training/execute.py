@@ -3,6 +3,9 @@
 In: a `Trial`, a run directory, what the trial was given of the machine, and a function that is told each
 epoch and answers what to do. Out: the trial's row, history, predictions and weights, written
 atomically; a trial whose row is there already is not trained again.
+
+Where several workers train a trial, each of them calls `run`, in a process group that is there already: the first one
+reads, writes and listens, and the others do what it does.
 """
 
 import math
@@ -30,6 +33,7 @@ from raybench.results import Predictions, read_trial, write_trial
 from raybench.training.augment import crops
 from raybench.training.checkpoint import LEAST_SECONDS, Checkpointer
 from raybench.training.data import ImageData, load_images
+from raybench.training.distributed import Ranks
 from raybench.training.feature_cache import FeatureCache
 from raybench.training.first_phase import FirstPhase, shared_first_phase
 from raybench.training.kept_network import keep_network
@@ -64,6 +68,7 @@ def run(
     if existing is not None and existing.status in {Status.COMPLETED, Status.STOPPED}:
         return existing
     started_at, started = datetime.now(UTC), time.perf_counter()
+    ranks = Ranks(rank=allocation.rank, count=allocation.workers)
     device = prepare_process(trial, allocation)
     memory = PeakMemory(device)
     opened = time.perf_counter()
@@ -72,7 +77,7 @@ def run(
     )
     opened_seconds = time.perf_counter() - opened
     cache = FeatureCache(root=cache_root(), limit_bytes=allocation.cache_limit_bytes)
-    training = Training(trial, images, device=device, tuning=allocation.tuning, cache=cache)
+    training = Training(trial, images, device=device, tuning=allocation.tuning, cache=cache, ranks=ranks)
     checkpointer = Checkpointer(state_path(run_dir, trial.trial_id), checkpoint_seconds)
     with shared_first_phase(run_dir, trial, _conditions(allocation, device)) as first_phase:
         status = _train(training, checkpointer, first_phase, on_epoch)
@@ -83,7 +88,7 @@ def run(
         wall_seconds=time.perf_counter() - started,
         started_at=started_at,
         finished_at=datetime.now(UTC),
-        peak_memory_bytes=memory.peak_bytes(),
+        peak_memory_bytes=ranks.largest(memory.peak_bytes()),
         predicted_memory_bytes=_predicted_bytes(allocation.footprint, device),
         gpu_fraction=allocation.gpu_fraction,
         cpu_share=allocation.cpu_share,
@@ -98,12 +103,15 @@ def run(
             val_images=len(images.val),
         ),
         device_share=allocation.device_share,
+        workers=ranks.count,
         build_seconds=opened_seconds + training.build_seconds,
         inference_images_per_second=None if inference is None else inference.images_per_second,
         inference_latency_seconds=None if inference is None else inference.latency_seconds,
     )
     result = replace(result, standalone_cost_usd=_cost_usd(result, allocation.price_per_hour_usd))
-    if finished is None:
+    if not ranks.leads:
+        pass
+    elif finished is None:
         write_trial(run_dir, result, training.history, None)
     else:
         save_trial(run_dir, trial, training.network, classes=images.classes, learned=finished.weights)
@@ -120,20 +128,12 @@ def _train(
     training: Training, checkpointer: Checkpointer, first_phase: FirstPhase, on_epoch: OnEpoch
 ) -> Literal[Status.COMPLETED, Status.STOPPED, Status.UNFINISHED]:
     """Train from the beginning, a checkpoint, or the end of a first phase that another trial trained."""
+    ranks = training.ranks
     untrained = deepcopy(training.state())
-    state = checkpointer.load()
-    if state is not None and not _goes_on(training, state):
-        state = None
-    if state is None or state["progress"]["phase"] == 0:
-        taken = first_phase.take_over()
-        state = taken if taken is not None and _goes_on(training, taken) else state
-        del taken
-    if state is not None:
-        training.load_state(state)
-    del state
+    _go_on(training, checkpointer, first_phase)
     # Epochs that are there already are told again: who listens may be a new process, or has never heard of them.
     for record in chain(tuple(training.history), training):
-        verdict = on_epoch(record)
+        verdict = Verdict(ranks.told(str(on_epoch(record)) if ranks.leads else None))
         if verdict is Verdict.STOP:
             if record.epoch < training.progress.epoch:  # within a phase that was taken over
                 training.load_state(untrained)
@@ -142,10 +142,36 @@ def _train(
         if training.progress.phase == 0 and training.phase_ended:
             first_phase.leave(training.state_at_end_of_phase())
         if verdict is Verdict.PAUSE and not training.ended:
-            checkpointer.save(training.state())
+            if ranks.leads:
+                checkpointer.save(training.state())
             return Status.UNFINISHED
-        checkpointer.save_if_due(training.state)
+        if ranks.leads:
+            checkpointer.save_if_due(training.state)
     return Status.COMPLETED
+
+
+def _go_on(training: Training, checkpointer: Checkpointer, first_phase: FirstPhase) -> None:
+    """Put a training where it goes on from, if it does."""
+    ranks = training.ranks
+    state = ranks.state(checkpointer.load() if ranks.leads else None)
+    if state is not None and not _goes_on(training, state):
+        state = None
+    if state is None or state["progress"]["phase"] == 0:
+        taken = _taken_over(first_phase, ranks)
+        state = taken if taken is not None and _goes_on(training, taken) else state
+    if state is not None:
+        training.load_state(state)
+
+
+def _taken_over(first_phase: FirstPhase, ranks: Ranks) -> dict[str, Any] | None:
+    """Return what another trial left of the first phase; the first rank waits for it, and keeps the others waiting."""
+    state = None
+    if ranks.leads:
+        state = first_phase.take_over(waiting=lambda: ranks.told(value=True))
+    still_waiting = ranks.told(value=False)
+    while still_waiting:
+        still_waiting = ranks.told()
+    return ranks.state(state)
 
 
 def _goes_on(training: Training, state: dict[str, Any]) -> bool:
@@ -185,7 +211,9 @@ def _predicted_bytes(footprint: Footprint | None, device: torch.device) -> int |
 
 def _conditions(allocation: Allocation, device: torch.device) -> dict[str, Any]:
     """Return what a trial's numbers and seconds follow from, beside the trial."""
+    several = {"workers": allocation.workers} if allocation.workers > 1 else {}
     return {
+        **several,
         "accelerator": _accelerator(device),
         "instance_type": allocation.instance_type,
         "cpu_share": allocation.cpu_share,

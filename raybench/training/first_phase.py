@@ -12,7 +12,7 @@ Only a phase that ended by its last epoch or its patience is shared; whoever wai
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -42,14 +42,18 @@ class FirstPhase:
         self._path = run_dir / "checkpoints" / f"{trial.first_phase_id}.phase.safetensors"
         self._lock = FileLock(self._path.with_suffix(".lock"))
 
-    def take_over(self) -> dict[str, Any] | None:
-        """Return the state at the phase's end, waiting while another trial trains it; None: train it here."""
+    def take_over(self, waiting: Callable[[], object] = lambda: None) -> dict[str, Any] | None:
+        """Return the state at the phase's end, waiting while another trial trains it; None: train it here.
+
+        `waiting` is called again and again meanwhile.
+        """
         if self._trial.first_phase_id is None:
             return None
         give_up_at = time.monotonic() + LONGEST_WAIT_SECONDS
         bring(self._path)
         state = self._read()
         while state is None and time.monotonic() < give_up_at and not self._locked():
+            waiting()
             time.sleep(_LOOK_SECONDS)
             state = self._read()
         # Once more: it may have been left between the last look and the lock.

@@ -2,7 +2,7 @@
 
 In: a `Trial` and its decoded images. Out: an `EpochRecord` per epoch, and `Finished` at the end.
 Covered: phases, early stopping on val loss, the best epoch restored, the test split scored once,
-exact resume, one process on one device. Not covered: several workers a trial.
+exact resume, one process or several (`Ranks`), each of which iterates and finishes a `Training` of its own.
 """
 
 import math
@@ -23,7 +23,9 @@ from raybench.training.backbone import backbone_changes
 from raybench.training.batches import Preparation, forward_all
 from raybench.training.best_weights import BestWeights, load_tensors
 from raybench.training.data import ImageData, ImageSplit
+from raybench.training.distributed import ALONE, Ranks, synchronise_batchnorm
 from raybench.training.feature_cache import FeatureCache
+from raybench.training.feature_rows import Positions
 from raybench.training.features import FrozenFeatures, frozen_features
 from raybench.training.kept_network import initial_network
 from raybench.training.metrics import Scores, score
@@ -82,6 +84,7 @@ class Training:
         device: where to compute.
         tuning: how to compute there; None: the usual choice for the device.
         cache: where features of frozen backbones are kept for other trials; None: in memory, for this one alone.
+        ranks: the processes that train the trial.
 
     """
 
@@ -93,8 +96,10 @@ class Training:
         device: torch.device,
         tuning: Tuning | None = None,
         cache: FeatureCache | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.trial = trial
+        self.ranks = ranks
         self.images = images
         self.device = device
         self.history: list[EpochRecord] = []
@@ -106,10 +111,12 @@ class Training:
             image_size=trial.dataset.image_size,
             seed=trial.seed,
         )
+        if trial.training.sync_batchnorm and not ranks.alone:
+            synchronise_batchnorm(self.network.module, trial.model.name)
         tuning = tuning or usual_tuning(device)
         layout = torch.channels_last if tuning.channels_last else torch.contiguous_format
         self.network.module.to(device, memory_format=layout)  # type: ignore[call-overload] # declared for tensors only
-        self._task = _task(trial, images, self.network, device, tuning)
+        self._task = _task(trial, images, self.network, device=device, tuning=tuning, ranks=ranks)
         self._best = BestWeights(self.network)
         self._saved_optimizer: dict[str, Any] | None = None
         self._phase: PhaseRun | None = None
@@ -187,7 +194,7 @@ class Training:
         best = self.history[self.progress.best_epoch - 1]
         if self.images.test is None:
             return Finished(best=best, scores=None, predictions=None, weights=weights)
-        logs = functional.log_softmax(self._logits(self.images.test, best), dim=1)
+        logs = functional.log_softmax(self._all_logits(self.images.test, best), dim=1)
         labels = self.images.test.labels
         of_label = logs.double().cpu().numpy()[np.arange(len(labels)), labels]
         probabilities = logs.exp().cpu().numpy()
@@ -212,7 +219,9 @@ class Training:
         started = time.perf_counter() - feature_seconds
         # Dropout draws from the global generator: seeded by the epoch, and given back as it was.
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            self._seed_globally(derive(self.trial.seed, "dropout", progress.epoch))
+            # Ranks drop by masks of their own: they have different images.
+            place = () if self.ranks.leads else (self.ranks.rank,)
+            self._seed_globally(derive(self.trial.seed, "dropout", progress.epoch, *place))
             trained = self._phase.train_epoch(progress.epoch, rate)
         train_seconds = time.perf_counter() - started
         val = self._phase.validate()
@@ -265,16 +274,24 @@ class Training:
             )
         return self._features[trained]
 
+    def _all_logits(self, split: ImageSplit, best: EpochRecord) -> Tensor:
+        """Return the network's scores of the test split, [n, classes], each image's from one rank."""
+        if self.ranks.alone:
+            return self._logits(split, best, None)
+        own = np.arange(len(split))[self.ranks.span(len(split))]
+        scores = self._logits(split, best, own) if len(own) else torch.zeros(0, len(self.images.classes))
+        return self.ranks.gathered(scores, len(split))
+
     @torch.no_grad()
-    def _logits(self, split: ImageSplit, best: EpochRecord) -> Tensor:
-        """Return the network's scores of the test split, [n, classes]; its backbone is that of the best epoch."""
+    def _logits(self, split: ImageSplit, best: EpochRecord, positions: Positions | None) -> Tensor:
+        """Return the network's scores of some or all test images; its backbone is that of the best epoch."""
         features = self._frozen_features(best.phase - 1)
         self.network.module.eval()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._task.bfloat16):
             if features is None:
-                return forward_all(self.network.module, split, self._task.preparation).float()
-            features.fill({"test": None})
-            scores: Tensor = self.network.head(features.source("test").all())
+                return forward_all(self.network.module, split, self._task.preparation, positions).float()
+            features.fill({"test": positions})
+            scores: Tensor = self.network.head(features.source("test", positions).all())
             return scores.float()
 
     def _account(self, record: EpochRecord) -> None:
@@ -310,7 +327,9 @@ def usual_tuning(device: torch.device) -> Tuning:
     return Tuning(bfloat16=device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-def _task(trial: Trial, images: ImageData, network: Network, device: torch.device, tuning: Tuning) -> Task:
+def _task(
+    trial: Trial, images: ImageData, network: Network, *, device: torch.device, tuning: Tuning, ranks: Ranks
+) -> Task:
     positions = subset(images.train.labels, trial.train_size, trial.seed)
     settings = trial.training
     weights = None
@@ -334,4 +353,5 @@ def _task(trial: Trial, images: ImageData, network: Network, device: torch.devic
         label_smoothing=settings.label_smoothing,
         class_weights=weights,
         bfloat16=settings.precision == "bfloat16" or (settings.precision == "auto" and tuning.bfloat16),
+        ranks=ranks,
     )

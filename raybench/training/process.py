@@ -35,9 +35,10 @@ def prepare_process(trial: Trial, allocation: Allocation) -> torch.device:
 
 def _limit_gpu_memory(share: float | None) -> None:
     """Let this process's tensors take that part of the GPU's memory, less what CUDA itself takes for the process."""
-    whole = torch.cuda.get_device_properties(0).total_memory
+    device = torch.cuda.current_device()
+    whole = torch.cuda.get_device_properties(device).total_memory
     part = 1.0 if share is None else max(share / 2, share - CONTEXT_BYTES / whole)
-    torch.cuda.set_per_process_memory_fraction(min(part, 1.0), 0)
+    torch.cuda.set_per_process_memory_fraction(min(part, 1.0), device)
 
 
 def release_memory() -> None:
