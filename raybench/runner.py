@@ -22,7 +22,7 @@ from rich.text import Text
 from raybench.atomic import first_writing, remove_left
 from raybench.checkpoint_paths import state_path, with_state
 from raybench.choices import Choices
-from raybench.errors import RunError
+from raybench.errors import ExperimentError, RunError
 from raybench.events import Notice, TrialEnded
 from raybench.experiment import Experiment, load_experiment
 from raybench.extension import check_extension
@@ -147,6 +147,11 @@ def quote(
     """
     from raybench.scheduling.quoting import measure_terms  # noqa: PLC0415
 
+    if experiment.resources.workers_per_trial > 1:
+        raise ExperimentError(
+            f"{label}: resources.workers_per_trial: {experiment.resources.workers_per_trial} cannot be measured, since "
+            "nobody knows what workers lose by waiting for one another; leave --measure out, or give 1"
+        )
     _check_writable(directory)
     machines = Machines(num_cpus=num_cpus, num_gpus=num_gpus, address=address)
     settings = run_settings(experiment, label, directory, machines)

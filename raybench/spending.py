@@ -140,15 +140,15 @@ class Books:
             self._trials_ended = None
         self.write()
 
-    def begin(self, trial_id: str, node: str, share: float) -> None:
-        """Note that a trial holds its share of a machine from now on."""
+    def begin(self, trial_id: str, node: str, share: float, *, places: int = 1) -> None:
+        """Note that a trial holds its share of a machine from now on, in so many of its places."""
         each = self._machines.get(node)
         if each is None:
             return
         self._count_idle(each)
-        starting = next((name for name in each.held if name.startswith("place ")), None)
-        if starting is not None:
-            self._end(node, starting, Kind.WORKERS)
+        starting = [name for name in each.held if name.startswith("place ")]
+        for name in starting[:places]:
+            self._end(node, name, Kind.WORKERS)
         each.held[trial_id] = share
         each.begun[trial_id] = self._clock()
 

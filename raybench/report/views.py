@@ -198,6 +198,10 @@ def _request(request: ResourceRequest) -> str:
 
 
 def _amount(request: ResourceRequest) -> str:
+    if request.workers > 1:
+        batchnorm = "the whole batch" if request.sync_batchnorm else "each worker's part of a batch"
+        each = f"{request.workers} workers, each with {_request_of_a_worker(request)}"
+        return f"{each}; BatchNorm normalises over {batchnorm}"
     as_pay = "as many CPU cores as pay (measured before the first trial)"
     cores = as_pay if request.cpu is None else _count_of_cores(request.cpu)
     match request.gpu:
@@ -209,6 +213,17 @@ def _amount(request: ResourceRequest) -> str:
             return f"{cores} and {gpu:g} of a GPU"
         case gpu:
             return f"{cores} and {gpu:g} GPU{'' if gpu == 1 else 's'}"
+
+
+def _request_of_a_worker(request: ResourceRequest) -> str:
+    cores = None if request.cpu is None else _count_of_cores(request.cpu)
+    match request.gpu:
+        case None:
+            return f"{cores or 'a CPU core'}; where there are GPUs, one of these"
+        case 0:
+            return f"{cores or 'a CPU core'} and no GPU"
+        case gpu:
+            return f"{gpu:g} GPU{'' if gpu == 1 else 's'}{'' if cores is None else f' and {cores}'}"
 
 
 def _count_of_cores(cores: float) -> str:

@@ -9,8 +9,8 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from raybench.ledger import Kind
 from raybench.records import Status
-from raybench.scheduling.resources import Node, Share, count_places, held_share, is_there
-from raybench.scheduling.trainable import ENDED, SPENT
+from raybench.scheduling.resources import Node, Share, count_workers, held_share, is_there
+from raybench.scheduling.trainable import BEGUN, ENDED, SPENT
 from raybench.scheduling.unsaved import Unsaved
 from raybench.spending import Books, Machine
 
@@ -53,8 +53,8 @@ class Bookkeeper(Unsaved, Callback):
         self._machines: dict[str, Node] = {}
         """By Ray's id."""
         self._names: dict[str, str] = {}
-        self._on: dict[str, str] = {}
-        """Where each trial was last begun: Ray's id of the machine, by trial id."""
+        self._on: dict[str, tuple[str, ...]] = {}
+        """Where each trial was last begun: Ray's ids of the machines, by trial id."""
 
     def machines(self) -> Sequence[Node]:
         """Return the machines that Ray has, and count those that have room for a trial, until they are gone."""
@@ -62,7 +62,7 @@ class Bookkeeper(Unsaved, Callback):
         for node_id in self._machines.keys() - {each.node_id for each in found}:
             self.books.remove_machine(self._names[node_id])
         for each in found:
-            if each.node_id not in self._machines and count_places(self._share, [each]):
+            if each.node_id not in self._machines and count_workers(self._share, [each]):
                 self._machines[each.node_id] = each
                 taken = each.host in self._names.values()
                 name = f"{each.host} {each.node_id[:SHORT_ID]}" if taken else each.host
@@ -72,19 +72,20 @@ class Bookkeeper(Unsaved, Callback):
         return found
 
     def places(self, most: int) -> dict[str, int]:
-        """Return how many of at most so many trials fit on each machine, by name."""
+        """Return how many workers of at most so many trials fit on each machine, by name; as a rule a trial has one."""
         counted: dict[str, int] = {}
+        most *= self._share.workers
         for node_id, name in self._names.items():
-            counted[name] = min(count_places(self._share, [self._machines[node_id]]), most - sum(counted.values()))
+            counted[name] = min(count_workers(self._share, [self._machines[node_id]]), most - sum(counted.values()))
         return counted
 
     def shares(self) -> dict[str, float]:
-        """Return what a trial holds of each machine, by name."""
+        """Return what a worker holds of each machine, by name."""
         return {self._names[node_id]: held_share(self._share, each) for node_id, each in self._machines.items()}
 
-    def machine_of(self, trial_id: str) -> str | None:
-        """Return Ray's id of the machine where a trial was begun last; None where that is unknown."""
-        return self._on.get(trial_id)
+    def machines_of(self, trial_id: str) -> tuple[str, ...]:
+        """Return Ray's ids of the machines where a trial was begun last; none where that is unknown."""
+        return self._on.get(trial_id, ())
 
     def is_there(self, node_id: str) -> bool:
         """Return whether a machine is still there; one that is not costs nothing any more."""
@@ -95,19 +96,23 @@ class Bookkeeper(Unsaved, Callback):
         return node_id in found
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
-        """Begin an attempt."""
+        """Begin an attempt; one of several workers begins once they are there."""
         del iteration, trials, info
+        if self._share.workers > 1:
+            return
         node_id = self._node_of(trial)
         if node_id is not None:
             share = held_share(self._share_of(trial.config["trial"]), self._machines[node_id])
-            self._on[trial.config["trial"]] = node_id
+            self._on[trial.config["trial"]] = (node_id,)
             self.books.begin(trial.config["trial"], self._names[node_id], share)
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Mapping[str, Any], **info: object
     ) -> None:
-        """End an attempt whose process says what it took."""
+        """End an attempt whose process says what it took, or begin one whose workers are there."""
         del iteration, trials, info
+        if BEGUN in result:
+            self._begin_workers(trial.config["trial"], result[BEGUN].nodes)
         if ENDED in result:
             self.books.end(trial.config["trial"], KINDS[result[ENDED].status], result.get(SPENT))
 
@@ -117,6 +122,14 @@ class Bookkeeper(Unsaved, Callback):
         self.books.end(trial.config["trial"], Kind.LOST)
 
     on_trial_recover = on_trial_error
+
+    def _begin_workers(self, trial_id: str, workers: Mapping[str, int]) -> None:
+        share = self._share_of(trial_id)
+        self._on[trial_id] = tuple(workers)
+        for node_id, count in workers.items():
+            if node_id in self._machines:
+                held = count * held_share(share, self._machines[node_id])
+                self.books.begin(trial_id, self._names[node_id], held, places=count)
 
     def _node_of(self, trial: TuneTrial) -> str | None:
         """Return the machine of a trial's process; None where it is none that is counted."""

@@ -17,7 +17,7 @@ from raybench.events import Notice
 from raybench.pace import pace_keys
 from raybench.records import Footprint, Pace, ResourceRequest, Trial
 from raybench.scheduling.meters import Origin
-from raybench.scheduling.resources import Node, Share, count_places, device_name, fit, kinds_of
+from raybench.scheduling.resources import Node, Share, count_places, count_workers, device_name, fit, kinds_of
 from raybench.scheduling.survey import MOST_ON_A_GPU, Survey, on_machine
 
 
@@ -133,8 +133,11 @@ def choice_text(
 ) -> str:
     """Return in one line how many trials run at once, and what was chosen for which model."""
     number = count_places(share, machines)
-    threads = f"{share.threads} thread{'' if share.threads == 1 else 's'}{' each' if number > 1 else ''}"
+    several = share.workers > 1
+    threads = f"{share.threads} thread{'' if share.threads == 1 else 's'}{' each' if number > 1 or several else ''}"
     parts = [f"{number} trial{'' if number == 1 else 's'} at once, {threads}"]
+    if several:
+        parts[0] = f"{number} trial{'' if number == 1 else 's'} at once of {share.workers} workers, {threads}"
     names: dict[str, dict[str, None]] = {}
     for trial in trials:
         for known in steps.values():
@@ -184,13 +187,13 @@ def _footprints(
 
 def _at_once(share: Share, machine: Node) -> int:
     """Return how many trials run at once on a machine's cores, or on one of its GPUs."""
-    places = count_places(share, [machine])
+    places = count_workers(share, [machine])
     return max(1, math.ceil(places / machine.gpus)) if share.gpu else places
 
 
 def _kinds(machines: Sequence[Node], share: Share) -> dict[str, list[Node]]:
-    """Return the machines of each kind that have room for a trial, by the name of their device; first the largest."""
-    roomy = [machine for machine in machines if count_places(share, [machine])]
+    """Return the machines of each kind that have room for a worker, by the name of their device; first the largest."""
+    roomy = [machine for machine in machines if count_workers(share, [machine])]
     roomy.sort(key=lambda machine: (machine.gpus if share.gpu else 0, machine.cpus), reverse=True)
     kinds: dict[str, list[Node]] = {}
     for machine in roomy:
@@ -203,7 +206,13 @@ def _device_name(machine: Node, *, on_gpus: bool) -> str:
 
 
 def _is_open(request: ResourceRequest, share: Share, machine: Node) -> bool:
-    """Whether it is left to measurement how many trials run at once."""
+    """Whether it is left to measurement how many trials run at once.
+
+    Of several workers each has a GPU of its own, or the cores that are asked for: what they gain together depends on
+    how they wait for one another, and nobody measures that.
+    """
+    if share.workers > 1:
+        return False
     if share.gpu:
         return request.gpu is None and machine.accelerator is not None
     return request.cpu is None

@@ -21,7 +21,7 @@ from raybench.mirror import is_there
 from raybench.records import AshaSettings, Pace, Trial
 from raybench.scheduling.decisions import find_desk
 from raybench.scheduling.driver import TELL_SECONDS, Announcer, Problems
-from raybench.scheduling.trainable import EPOCH, EpochNews
+from raybench.scheduling.trainable import BEGUN, EPOCH, EpochNews
 from raybench.scheduling.unsaved import Unsaved
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class TimeoutWatch(Unsaved, Callback):
         desk: name of the actor that trials ask.
         announcer: writes the row.
         problems: where it is kept what went wrong.
+        several: whether trials have several workers, which may wait for room: time counts from when they are there.
         clock: seconds that never go back.
 
     """
@@ -121,12 +122,14 @@ class TimeoutWatch(Unsaved, Callback):
         desk: str,
         announcer: Announcer,
         problems: Problems,
+        several: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._seconds = seconds
         self._desk = desk
         self._announcer = announcer
         self._problems = problems
+        self._several = several
         self._clock = clock
         self._started: dict[TuneTrial, float] = {}
         self._epochs: dict[str, int] = {}
@@ -134,13 +137,16 @@ class TimeoutWatch(Unsaved, Callback):
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
         """Note when an attempt began."""
         del iteration, trials, info
-        self._started[trial] = self._clock()
+        if not self._several:
+            self._started[trial] = self._clock()
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Mapping[str, Any], **info: object
     ) -> None:
         """Note how far a trial is."""
         del iteration, trials, info
+        if BEGUN in result:
+            self._started[trial] = self._clock()
         if EPOCH in result:
             self._epochs[trial.config["trial"]] = result[EPOCH].record.epoch
 
@@ -217,5 +223,6 @@ def limits_of(
         callbacks.append(watch)
     seconds = settings.trial_timeout_seconds
     if seconds is not None:
-        callbacks.append(TimeoutWatch(seconds, desk=desk, announcer=announcer, problems=problems))
+        several = settings.resources.workers > 1
+        callbacks.append(TimeoutWatch(seconds, desk=desk, announcer=announcer, problems=problems, several=several))
     return Limits(watch=watch, callbacks=tuple(callbacks))

@@ -26,8 +26,8 @@ GIGABYTE = 1e9
 class Machines(Protocol):
     """Knows where trials run."""
 
-    def machine_of(self, trial_id: str) -> str | None:
-        """Return the id of the machine where a trial was begun last; None where that is unknown."""
+    def machines_of(self, trial_id: str) -> tuple[str, ...]:
+        """Return the ids of the machines where a trial was begun last; none where that is unknown."""
 
     def is_there(self, node_id: str) -> bool:
         """Return whether that machine is still there."""
@@ -65,8 +65,8 @@ class Losses:
         self._machines = machines
         self._announcer = announcer
         self._problems = problems
-        self._lost: defaultdict[str, list[str | None]] = defaultdict(list)
-        """Where each trial has lost a process for other reasons than memory; None: nobody knows."""
+        self._lost: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
+        """On which machines each trial has lost a process for other reasons than memory; none: nobody knows."""
         self._kills = kernel_kills()
 
     def lost(self, attempt: TuneTrial) -> None:
@@ -101,8 +101,8 @@ class Losses:
     def _begin_again(self, attempt: TuneTrial, trial_id: str) -> None:
         """Let a trial go on from its checkpoint, as often as its machine went away, else a few times."""
         lost = self._lost[trial_id]
-        lost.append(self._machines.machine_of(trial_id))
-        there = [place for place in lost if place is None or self._machines.is_there(place)]
+        lost.append(self._machines.machines_of(trial_id))
+        there = [places for places in lost if all(map(self._machines.is_there, places))]
         if len(there) > self._most:
             self._give_up(
                 attempt,
@@ -110,10 +110,8 @@ class Losses:
                 f"its process ended {len(there)} times without an error of its own, as when code of its crashes",
             )
         elif len(there) < len(lost):
-            what = (
-                f"{describe(self._trials[trial_id])}: its machine went away; it goes on elsewhere from its checkpoint"
-            )
-            self._announcer.tell(Notice(text=what, lasting=True))
+            text = f"{describe(self._trials[trial_id])}: its machine went away; it goes on elsewhere"
+            self._announcer.tell(Notice(text=text, lasting=True))
 
     def _give_up(self, attempt: TuneTrial, kind: str, reason: str) -> None:
         attempt.max_failures = 0

@@ -10,7 +10,7 @@ A fraction of a GPU is bookkeeping: Ray puts that many trials on it and isolates
 import math
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,7 @@ import ray
 from ray.tune import PlacementGroupFactory
 
 from raybench.errors import ExperimentError, InputError
+from raybench.experiment_parts import check_gpu_of_workers
 from raybench.records import ResourceRequest
 
 INSTANCE_LABEL = "raybench/instance"
@@ -53,7 +54,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Share:
-    """What each trial gets, in the steps that Ray counts in."""
+    """What each trial gets, or each of its workers, in the steps that Ray counts in."""
 
     cpu: float
     gpu: float
@@ -61,6 +62,8 @@ class Share:
     """How many such shares a trial holds that takes more memory than one; it computes no sooner for it."""
     accelerators: tuple[str, ...] = ()
     """Kinds of accelerator of which its machine has one; empty: any machine."""
+    workers: int = 1
+    """Processes that train a trial together and hold as much each; their own placement group is Ray Train's."""
 
     @property
     def threads(self) -> int:
@@ -68,11 +71,16 @@ class Share:
         return max(1, math.floor(self.cpu))
 
     def placement(self) -> PlacementGroupFactory:
-        """Return what is held in Ray Tune's words."""
-        bundle = {"CPU": self.cpu, "GPU": self.held_gpu} if self.gpu else {"CPU": self.held_cpu}
+        """Return what Ray Tune holds: for the process of several workers' trial next to nothing, but never nothing."""
+        bundle = self.bundle if self.workers == 1 else {"memory": float(self.times)}
         if not self.accelerators:
             return PlacementGroupFactory([bundle])
         return PlacementGroupFactory([bundle], bundle_label_selector=[label_selector(self.accelerators)])
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """What is held by each worker, by Ray's names."""
+        return {"CPU": self.cpu, "GPU": self.held_gpu} if self.gpu else {"CPU": self.held_cpu}
 
     def may_be_on(self, machine: "Node") -> bool:
         """Return whether the machine is of a kind that was asked for."""
@@ -119,13 +127,15 @@ def device_name(machine: Node, *, on_gpus: bool, processor: Callable[[], str]) -
 def device_share(share: Share, machine: Node) -> float:
     """Return the part of a machine, 0 to 1, that a trial of that share would have to itself if it ran alone.
 
-    A part of a GPU is bookkeeping, so alone it has the whole of it; on CPUs it has its part of the cores.
+    A part of a GPU is bookkeeping, so alone it has the whole of it; on CPUs it has its part of the cores. Several
+    workers have so much each: together more than 1 where one such machine would not do.
     """
-    return math.ceil(share.gpu) / machine.gpus if share.gpu else share.cpu / machine.cpus
+    each = math.ceil(share.gpu) / machine.gpus if share.gpu else share.cpu / machine.cpus
+    return share.workers * each
 
 
 def held_share(share: Share, machine: Node) -> float:
-    """Return the part of a machine, 0 to 1, that a trial of that share holds: of its GPUs, or of its cores."""
+    """Return the part of a machine, 0 to 1, that a worker of that share holds: of its GPUs, or of its cores."""
     return share.held_gpu / machine.gpus if share.gpu else share.held_cpu / machine.cpus
 
 
@@ -149,9 +159,15 @@ def check_request(request: ResourceRequest) -> None:
     """Check what is wrong on any machine.
 
     Raises:
-        ExperimentError: a share is no number, negative, too small to count, or more than one GPU with a fraction.
+        ExperimentError: a share is no number, negative, too small to count, or more than one GPU with a fraction; or
+            one that several workers cannot have.
 
     """
+    if request.workers > 1:
+        try:
+            check_gpu_of_workers(request.workers, request.gpu, sync=request.sync_batchnorm)
+        except ValueError as error:
+            raise ExperimentError(str(error)) from None
     if request.cpu is not None and (not math.isfinite(request.cpu) or request.cpu < STEP):
         raise ExperimentError(
             f"resources.cpu: {request.cpu:g} is not accepted; give auto, or a number of cores from {STEP} up"
@@ -221,7 +237,7 @@ def check_kinds(request: ResourceRequest, machines: Sequence[Node]) -> None:
 
 
 def fit(request: ResourceRequest, machines: Sequence[Node]) -> Share:
-    """Return what each trial gets on these machines; a trial always runs on one of them.
+    """Return what each trial gets on these machines; a worker always runs on one of them.
 
     Before anything is measured, `gpu: auto` is one whole GPU where there is one, else none; `cpu: auto` is the cores
     that go with that much of a machine's GPUs, or one core. Shares are cut to ten-thousandths, downwards, so that
@@ -254,7 +270,25 @@ def fit(request: ResourceRequest, machines: Sequence[Node]) -> Share:
         raise ExperimentError(
             f"resources: no single machine has {gpu:g} GPUs and {cpu:g} cores; ask for less of one of the two"
         )
-    return Share(cpu=_quantised(cpu), gpu=_quantised(gpu), accelerators=kinds)
+    share = Share(cpu=_quantised(cpu), gpu=_quantised(gpu), workers=request.workers, accelerators=kinds)
+    if request.workers > 1:
+        _check_workers(request, share, machines)
+    return share
+
+
+def _check_workers(request: ResourceRequest, share: Share, machines: Sequence[Node]) -> None:
+    """Check that several workers find room together, for each model, and can do what is asked of them."""
+    if any(math.isinf(machine.cpus) or math.isinf(machine.gpus) for machine in machines):
+        return  # nobody knows yet what there is
+    room = min(count_workers(replace(share, accelerators=kinds), machines) for kinds in asked_kinds(request))
+    if room < share.workers:
+        amount, unit = (share.gpu, "GPU") if share.gpu else (share.cpu, "CPU core")
+        each = f"{amount:g} {unit}{'' if amount == 1 else 's'}"
+        raise ExperimentError(
+            f"resources.workers_per_trial: {share.workers} workers with {each} each find no room here: there is room "
+            f"for {room}; give a number up to {room}, or more machines"
+        )
+    check_request(replace(request, gpu=share.gpu))
 
 
 def _usual_cpu(gpu: float, machines: Sequence[Node]) -> float:
@@ -267,7 +301,15 @@ def _usual_cpu(gpu: float, machines: Sequence[Node]) -> float:
 
 
 def count_places(share: Share, machines: Sequence[Node]) -> int:
-    """Return how many trials of that share fit on the machines together, when nothing else runs there."""
+    """Return how many trials of that share fit on the machines together, when nothing else runs there.
+
+    Workers of one trial may be on several machines.
+    """
+    return count_workers(share, machines) // share.workers
+
+
+def count_workers(share: Share, machines: Sequence[Node]) -> int:
+    """Return how many workers of that share fit on the machines together: as many as trials where each has one."""
     return sum(_places(share, machine) for machine in machines)
 
 

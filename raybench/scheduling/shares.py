@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from raybench.choices import memory_key
 from raybench.records import Footprint, ResourceRequest, Trial
-from raybench.scheduling.resources import Node, Share, count_places, held_share, kinds_of
+from raybench.scheduling.resources import Node, Share, count_workers, held_share, kinds_of
 
 MARGIN = 1.2
 """What a trial may take beyond what it is expected to."""
@@ -47,8 +47,9 @@ class Shares:
         self._footprints = footprints
         self._times: dict[str, int] = {}
         self._host_bytes = host_bytes
-        roomy = [machine for machine in machines if count_places(base, [machine])]
+        roomy = [machine for machine in machines if count_workers(base, [machine])]
         self._machine = max(roomy, key=lambda machine: (machine.gpus, machine.cpus), default=None)
+        self._places = [count_workers(base, [machine]) for machine in roomy]
         self._most = self._most_times()
 
     def footprint(self, trial: Trial) -> Footprint | None:
@@ -93,8 +94,23 @@ class Shares:
         return on_host and (on_gpu or not self.base.gpu)
 
     def _most_times(self) -> int:
-        """Return how many base shares are a whole GPU, or all cores of the largest machine."""
+        """Return how many base shares are a whole GPU, or all cores of the largest machine.
+
+        Of several workers each must find as many: a trial that could never start would wait for ever.
+        """
         if self._machine is None:
             return 1
+        if self.base.workers > 1:
+            return self._most_times_of_workers()
         parts = 1 / self.base.gpu if self.base.gpu else self._machine.cpus / self.base.cpu
         return max(1, math.floor(parts + ROUNDING))
+
+    def _most_times_of_workers(self) -> int:
+        if self.base.gpu:  # whole ones
+            return 1
+        fitting = (
+            times
+            for times in range(max(self._places), 0, -1)
+            if sum(places // times for places in self._places) >= self.base.workers
+        )
+        return next(fitting, 1)

@@ -25,7 +25,7 @@ from raybench.events import Event
 from raybench.ledger import Kind
 from raybench.mirror import address_of, bring_all
 from raybench.process_memory import usable_bytes
-from raybench.records import Footprint, Status, Trial
+from raybench.records import Footprint, Pace, Status, Trial
 from raybench.scheduling import resources
 from raybench.scheduling.asha import Decision, GroupedAsha
 from raybench.scheduling.bookkeeper import Bookkeeper
@@ -34,6 +34,7 @@ from raybench.scheduling.cluster import environment, import_path, lost_process, 
 from raybench.scheduling.decisions import LOG_NAME, DecisionLog, find_desk, open_desk
 from raybench.scheduling.driver import Announcer, Problems, RecordingScheduler, Storage
 from raybench.scheduling.interruption import Interruption, ray_failures
+from raybench.scheduling.leftovers import Leftovers
 from raybench.scheduling.limits import Limits, limits_of
 from raybench.scheduling.losses import Losses
 from raybench.scheduling.membership import check_members
@@ -41,8 +42,9 @@ from raybench.scheduling.meters import Origin
 from raybench.scheduling.queue import AllEnded, Finish, InOrder, Room, TrialQueue
 from raybench.scheduling.settings import Settings, check_settings
 from raybench.scheduling.shares import Shares
-from raybench.scheduling.trainable import Shared, run_trial
+from raybench.scheduling.trainable import run_trial
 from raybench.scheduling.waiting import spare, wait_for_machines
+from raybench.scheduling.worker import Shared
 from raybench.trials import group_of
 
 TUNE_ENVIRONMENT = {
@@ -194,12 +196,14 @@ def _run(
         shared = _shared(settled, run_dir=run_dir, settings=settings, desk=desk)
         limits = limits_of(
             settings,
-            paces=settled.choices.paces,
+            paces=_paces(settled),
             desk=desk,
             run_dir=run_dir,
             announcer=driver.announcer,
             problems=driver.problems,
         )
+        leftovers = Leftovers(share_of=lambda trial_id: shares.of(trials[trial_id]), problems=driver.problems)
+        session.callback(leftovers.clear)
         work = _Work(
             shared=shared,
             shares=shares,
@@ -214,8 +218,8 @@ def _run(
                 bookkeeper=bookkeeper,
             ),
             limits=limits,
-            room=Room(settled.share, spare=spare(), machines=bookkeeper.machines),
-            callbacks=[driver.announcer, bookkeeper, *trackers, *limits.callbacks],
+            room=Room(settled.share, spare=spare(settings.resources), machines=bookkeeper.machines),
+            callbacks=[driver.announcer, bookkeeper, *trackers, *limits.callbacks, leftovers],
         )
         _work_off(trials, work, driver)
         return limits.reached()
@@ -245,6 +249,11 @@ def _footprints(choices: Choices) -> dict[str, Footprint]:
     return {key: each for known in choices.memory.values() for key, each in known.items()}
 
 
+def _paces(settled: Settled) -> Mapping[str, Mapping[str, Pace]]:
+    """Return what phases take alone; what several workers take together nobody has measured."""
+    return settled.choices.paces if settled.share.workers == 1 else {}
+
+
 def _shares(settled: Settled, settings: Settings) -> Shares:
     return Shares(
         settled.share,
@@ -262,13 +271,14 @@ def _shared(settled: Settled, *, run_dir: Path, settings: Settings, desk: str) -
         run_dir=address_of(run_dir),
         share=settled.share,
         steps=choices.steps,
-        paces=choices.paces,
+        paces={} if settings.bench is None else _paces(settled),
         inference=choices.inference,
         footprints=_footprints(choices),
         memory_bytes=settings.memory_bytes,
         price_per_hour_usd=dict(settings.price_per_hour_usd),
         cache_limit_bytes=settings.cache_limit_bytes,
         desk=desk,
+        accelerators=settings.resources.accelerators,
         execute=settings.execute,
         import_path=import_path(),
         directory=Path.cwd(),

@@ -84,26 +84,33 @@ def wait_for_machines(
         _ask_for([])  # from now on, what trials ask for counts
 
 
-def spare() -> int:
-    """Return how many trials wait beyond those that fit: they make a cluster grow that can."""
-    return SPARE if is_autoscaled() else 0
+def spare(request: ResourceRequest) -> int:
+    """Return how many trials wait beyond those that fit: they make a cluster grow that can.
+
+    One at a time of several workers each: while it waits it has processes of its own already.
+    """
+    if not is_autoscaled():
+        return 0
+    return SPARE if request.workers == 1 else 1
 
 
 def _missing(request: ResourceRequest, machines: Sequence[Node]) -> list[Share]:
     """Return the least that a trial needs, of each choice of accelerators for which no machine is there."""
     cpu, gpu = request.cpu or 1, request.gpu or 0
-    needed = [Share(cpu=cpu, gpu=gpu, accelerators=kinds) for kinds in asked_kinds(request)]
+    needed = [Share(cpu=cpu, gpu=gpu, workers=request.workers, accelerators=kinds) for kinds in asked_kinds(request)]
     return [share for share in needed if not count_places(share, machines)]
 
 
 def _ask_for(shares: Sequence[Share]) -> None:
-    bundles = [{"CPU": share.cpu, "GPU": share.gpu} if share.gpu else {"CPU": share.cpu} for share in shares]
-    request_resources(bundles=bundles, bundle_label_selectors=[label_selector(share.accelerators) for share in shares])
+    each = [share for share in shares for _ in range(share.workers)]
+    bundles = [{"CPU": share.cpu, "GPU": share.gpu} if share.gpu else {"CPU": share.cpu} for share in each]
+    request_resources(bundles=bundles, bundle_label_selectors=[label_selector(share.accelerators) for share in each])
 
 
 def _text(share: Share) -> str:
     gpu = [f"{share.gpu:g} GPU"] if share.gpu else []
-    return _described(share.accelerators, [f"{share.cpu:g} CPU", *gpu])
+    times = [] if share.workers == 1 else [f"for each of {share.workers} workers"]
+    return _described(share.accelerators, [f"{share.cpu:g} CPU", *gpu, *times])
 
 
 def _described(kinds: Sequence[str], amounts: Sequence[str]) -> str:

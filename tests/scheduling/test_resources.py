@@ -49,6 +49,11 @@ def test_share_of_each_trial(gpu: float | None, cpu: float | None, machines: lis
         (Share(cpu=1, gpu=0.4), [BOX], 4),  # two on each GPU, none on the rests of both
         (Share(cpu=4, gpu=0.25), [BOX], 2),
         (Share(cpu=1, gpu=0), [], 0),
+        (Share(cpu=1, gpu=0, workers=2), [LAPTOP], 1),
+        (Share(cpu=1, gpu=0, workers=3), [LAPTOP, LAPTOP], 1),  # on both machines
+        (Share(cpu=1, gpu=0, workers=2), [Node(cpus=3, gpus=0)] * 2, 3),
+        (Share(cpu=1, gpu=1, workers=4), [BOX, BOX], 1),
+        (Share(cpu=1, gpu=1, workers=3), [BOX], 0),
     ],
 )
 def test_places_of_all_machines_together(share: Share, machines: list[Node], places: int) -> None:
@@ -110,3 +115,52 @@ def test_a_request_is_held_against_declared_counts_before_anything_starts() -> N
     check_settings(Settings(asha=None, resources=request, num_cpus=2))
     with pytest.raises(ExperimentError, match=r"resources\.gpu: 4 is more than the 2"):
         check_settings(Settings(asha=None, resources=request, num_gpus=2))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "cpu", "machines", "share"),
+    [
+        (None, None, [LAPTOP], Share(cpu=1, gpu=0, workers=2)),
+        (None, None, [BOX], Share(cpu=4, gpu=1, workers=2)),
+        (0, 4, [BOX], Share(cpu=4, gpu=0, workers=2)),
+        (2, 1, [BOX, BOX], Share(cpu=1, gpu=2, workers=2)),
+    ],
+)
+def test_share_of_each_of_two_workers(gpu: float | None, cpu: float | None, machines: list[Node], share: Share) -> None:
+    assert fit(ResourceRequest(gpu=gpu, cpu=cpu, workers=2), machines) == share
+
+
+@pytest.mark.parametrize(
+    ("request_", "machines", "message"),
+    [
+        (
+            ResourceRequest(gpu=0.0, cpu=1.0, workers=3),
+            [LAPTOP],
+            r"resources\.workers_per_trial: 3 workers with 1 CPU core each find no room here: there is room for 2; ",
+        ),
+        (ResourceRequest(gpu=None, cpu=None, workers=3), [BOX], r"3 workers with 1 GPU each find no room here"),
+        (
+            ResourceRequest(gpu=0.5, cpu=1.0, workers=2),
+            [BOX],
+            r"resources\.gpu: 0\.5 is not accepted with workers_per_trial: 2; each worker needs a GPU of its own",
+        ),
+        (
+            ResourceRequest(gpu=None, cpu=1.0, workers=2, sync_batchnorm=True),
+            [LAPTOP],
+            r"training\.sync_batchnorm: true is not accepted with workers_per_trial: 2 on CPUs",
+        ),
+    ],
+)
+def test_workers_that_cannot_be_are_refused(request_: ResourceRequest, machines: list[Node], message: str) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        fit(request_, machines)
+
+
+def test_a_single_worker_normalises_the_whole_batch_anyway() -> None:
+    assert fit(ResourceRequest(gpu=0.0, cpu=1.0, sync_batchnorm=True), [LAPTOP]) == Share(cpu=1, gpu=0)
+
+
+def test_what_nobody_knows_yet_has_room_for_workers() -> None:
+    check_settings(Settings(asha=None, resources=ResourceRequest(gpu=None, cpu=None, workers=8)))
+    with pytest.raises(ExperimentError, match="8 workers with 1 CPU core each find no room here"):
+        check_settings(Settings(asha=None, resources=ResourceRequest(gpu=0.0, cpu=None, workers=8)), cpus=2, gpus=0)

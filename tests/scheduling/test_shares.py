@@ -44,6 +44,10 @@ def growth(made: Shares) -> list[int]:
         (Share(cpu=1, gpu=1), [Node(cpus=8, gpus=4)], [1]),
         (Share(cpu=1, gpu=2), [Node(cpus=8, gpus=4)], [1]),
         (Share(cpu=1, gpu=0), [], [1]),
+        (Share(cpu=1, gpu=0, workers=2), [Node(cpus=8, gpus=0)], [1, 2, 4]),
+        (Share(cpu=1, gpu=0, workers=2), [Node(cpus=3, gpus=0)] * 2, [1, 2, 3]),  # one on each machine
+        (Share(cpu=1, gpu=0, workers=3), [Node(cpus=3, gpus=0)] * 2, [1]),
+        (Share(cpu=1, gpu=1, workers=2), [Node(cpus=8, gpus=4)], [1]),
     ],
 )
 def test_a_share_doubles_up_to_all_cores_or_a_whole_gpu(base: Share, machines: list[Node], held: list[int]) -> None:

@@ -76,7 +76,7 @@ def test_a_trial_of_a_machine_that_is_taken_away_goes_on_elsewhere_and_has_not_f
     assert row is not None
     assert row.retries == 1
     (said,) = [event.text for event in told if isinstance(event, Notice) and "its machine went away" in event.text]
-    assert said.endswith("it goes on elsewhere from its checkpoint")
+    assert said.endswith("it goes on elsewhere")
     first, second = starts(tmp_path)
     assert {first["instance_type"], second["instance_type"]} == set(MACHINES)
     entries = ledger.load(tmp_path)
