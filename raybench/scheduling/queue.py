@@ -145,10 +145,13 @@ class TrialQueue(Unsaved, Searcher):
         del trial_id
         for kinds, waiting in self._lines.items():
             taken, places = self._count_live(kinds), self._room(kinds)
-            while waiting and (not taken or taken + self._weigh(waiting[0].trial_id) <= places):
+            while waiting:
+                times = self._weigh(waiting[0].trial_id)
+                if taken and taken + times > places:
+                    break
                 trial = waiting.popleft()
                 if self._may_start(trial):
-                    return trial_config(trial)
+                    return trial_config(trial, times=times, kinds=kinds)
         if any(self._lines.values()):
             return None
         # Said in so many words, since fewer came than were announced: Ray Tune would wait ten minutes for the others.

@@ -52,6 +52,10 @@ ENDED = "ended"
 """Key of a trial's last report, which holds a `TrialEnded`."""
 STORAGE = "storage"
 """Key of a trial's last report where it could not write: what was wrong."""
+TIMES = "times"
+"""Key of a trial's config: how many shares it holds at first."""
+KINDS = "kinds"
+"""Another: on which kinds of accelerator it may run, with spaces between them."""
 SPENT = "spent"
 """Key of the same report, which holds what the attempt took: a `Spent`."""
 
@@ -67,9 +71,13 @@ class EpochNews:
     """Lowest so far over all phases; infinite where no epoch gave a number."""
 
 
-def trial_config(trial: Trial) -> dict[str, str]:
-    """Return what Ray Tune hands to `run_trial`: texts, which it copies many times at no cost."""
-    return {"trial": trial.trial_id, "record": json.dumps(to_json(trial))}
+def trial_config(trial: Trial, *, times: int = 1, kinds: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return what Ray Tune hands to `run_trial`: texts, which it copies many times at no cost.
+
+    `times` says how many shares the trial holds at first, and `kinds` on which kinds of accelerator it may run.
+    """
+    record = json.dumps(to_json(trial))
+    return {"trial": trial.trial_id, "record": record, TIMES: str(times), KINDS: " ".join(kinds)}
 
 
 def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:

@@ -9,7 +9,7 @@ is read back: what lasts are rows, checkpoints and the decision log in the run d
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,9 +40,10 @@ from raybench.scheduling.losses import Losses
 from raybench.scheduling.membership import check_members
 from raybench.scheduling.meters import Origin
 from raybench.scheduling.queue import AllEnded, Finish, InOrder, Room, TrialQueue
+from raybench.scheduling.resources import Share
 from raybench.scheduling.settings import Settings, check_settings
 from raybench.scheduling.shares import Shares
-from raybench.scheduling.trainable import run_trial
+from raybench.scheduling.trainable import KINDS, TIMES, run_trial
 from raybench.scheduling.waiting import spare, wait_for_machines
 from raybench.scheduling.worker import Shared
 from raybench.trials import group_of
@@ -364,19 +365,14 @@ def _work_off(trials: Mapping[str, Trial], work: _Work, driver: _Driver) -> None
 
 def _fit(remaining: Sequence[Trial], trials: Mapping[str, Trial], work: _Work, interruption: Interruption) -> None:
     """Let one Tuner run the trials that remain, in a directory that is gone afterwards."""
-    shares = work.shares  # of the work, what follows sends this alone to Ray's processes
     queue = TrialQueue(
         remaining,
         count_live=work.scheduler.count_live,
         room=work.room,
         may_start=lambda trial: not interruption.ends and work.limits.may_start(trial),
-        weigh=lambda trial_id: shares.times(trials[trial_id]),
-        kinds=shares.kinds,
+        weigh=lambda trial_id: work.shares.times(trials[trial_id]),
+        kinds=work.shares.kinds,
     )
-
-    def placement(config: Mapping[str, str]) -> PlacementGroupFactory:
-        return shares.of(trials[config["trial"]]).placement()
-
     with (
         ray_failures(interruption),
         suppress(AllEnded),
@@ -384,7 +380,7 @@ def _fit(remaining: Sequence[Trial], trials: Mapping[str, Trial], work: _Work, i
         environment(TUNE_ENVIRONMENT),
     ):
         tune.Tuner(
-            tune.with_resources(partial(run_trial, shared=work.shared), placement),
+            tune.with_resources(partial(run_trial, shared=work.shared), partial(_placement, base=work.shares.base)),
             tune_config=tune.TuneConfig(
                 search_alg=queue,
                 num_samples=len(remaining),
@@ -402,6 +398,12 @@ def _fit(remaining: Sequence[Trial], trials: Mapping[str, Trial], work: _Work, i
                 failure_config=tune.FailureConfig(max_failures=-1),  # `Losses` decides
             ),
         ).fit()
+
+
+def _placement(config: Mapping[str, str], *, base: Share) -> PlacementGroupFactory:
+    """Return what a trial is given at first. Ray Tune unpickles this for each one: the trials are no part of it."""
+    kinds = tuple(config[KINDS].split())
+    return replace(base, times=int(config[TIMES]), accelerators=kinds).placement()
 
 
 def _name(trial: TuneTrial) -> str:
