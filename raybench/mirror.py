@@ -13,7 +13,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -118,6 +118,20 @@ class Mirror:
         except OSError as error:
             raise StorageError(f"{self.there(path)}: cannot be removed: {_reason(error)}") from error
 
+    def remove_files(self, paths: Iterable[Path]) -> None:
+        """Take files out of the store that are there, several at a time. Raises StorageError."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for _ in pool.map(self._remove_file, paths):
+                pass
+
+    def _remove_file(self, path: Path) -> None:
+        try:
+            self._system.delete_file(self._path(path))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise StorageError(f"{self.there(path)}: cannot be removed: {_reason(error)}") from error
+
     def holds(self, path: Path) -> bool:
         """Return whether the store has a file of that name. Raises StorageError."""
         from pyarrow import fs  # noqa: PLC0415
@@ -136,26 +150,46 @@ class Mirror:
             else:
                 path.unlink(missing_ok=True)
 
-    def bring_all(self) -> None:
-        """Make the folder here what the store holds, but for files of `LAZY` folders. Raises StorageError."""
-        from pyarrow import fs  # noqa: PLC0415
+    def bring_all(self, folders: Collection[str] | None = None) -> None:
+        """Make the folder here what the store holds, but for files of `LAZY` folders. Raises StorageError.
 
+        Args:
+            folders: those of its folders that count, and nothing outside of them; None: everything.
+
+        """
         began = time.time()
         with self._reading(self.folder):
-            selector = fs.FileSelector(self._base, allow_not_found=True, recursive=True)
-            found = {
-                self.folder.joinpath(*parts): info
-                for info in self._system.get_file_info(selector)
-                if info.type == fs.FileType.File
-                and _STEPS.isdisjoint(parts := info.path.removeprefix(f"{self._base}/").split("/"))
-            }
-            wanted = {path: info for path, info in found.items() if not self._is_lazy(path)}
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                for _ in pool.map(self._bring, wanted.keys(), wanted.values()):
-                    pass
+            found = self._listed(folders)
+            self._bring_each(found)
+            # Files may have moved into a larger one meanwhile: that is there by now, whatever was listed before.
+            again = self._listed(folders)
+            self._bring_each({path: info for path, info in again.items() if path not in found})
         for path in self._settled(began):
-            if path not in found and not self._is_lazy(path):
+            counts = folders is None or path.parent.relative_to(self.folder).as_posix() in folders
+            if counts and path not in found and path not in again and not self._is_lazy(path):
                 path.unlink(missing_ok=True)
+
+    def _listed(self, folders: Collection[str] | None) -> "dict[Path, FileInfo]":
+        """Return the files there by what they are called here."""
+        from pyarrow import fs  # noqa: PLC0415
+
+        found = {}
+        for place in [self._base] if folders is None else [f"{self._base}/{folder}" for folder in folders]:
+            for info in self._system.get_file_info(fs.FileSelector(place, allow_not_found=True, recursive=True)):
+                parts = info.path.removeprefix(f"{self._base}/").split("/")
+                if info.type == fs.FileType.File and _STEPS.isdisjoint(parts):
+                    found[self.folder.joinpath(*parts)] = info
+        return found
+
+    def _bring_each(self, found: "Mapping[Path, FileInfo]") -> None:
+        wanted = [path for path in found if not self._is_lazy(path)]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for _ in pool.map(self._bring_if_there, wanted, map(found.__getitem__, wanted)):
+                pass
+
+    def _bring_if_there(self, path: Path, info: "FileInfo") -> None:
+        with contextlib.suppress(FileNotFoundError):  # merged since it was listed
+            self._bring(path, info)
 
     def names(self, folder: str) -> Iterable[tuple[str, datetime]]:
         """Return the files of a folder there, with when each was last written, by the store's clock."""
@@ -279,12 +313,20 @@ def bring(path: Path) -> Path:
     return path
 
 
-def bring_all(folder: Path) -> Path:
-    """Return a run directory whose tables, logs and settings are there to be read. Raises StorageError."""
+def bring_all(folder: Path, folders: Collection[str] | None = None) -> Path:
+    """Return a run directory whose tables, logs and settings are there to be read, or those of some of its folders.
+
+    Raises StorageError.
+    """
     mirror = mirror_of(folder)
     if mirror is not None:
-        mirror.bring_all()
+        mirror.bring_all(None if folders is None else _from_run(mirror, folder, folders))
     return folder
+
+
+def _from_run(mirror: Mirror, folder: Path, folders: Collection[str]) -> list[str]:
+    """Return folders below one of a run directory as the run directory calls them."""
+    return [(folder / name).relative_to(mirror.folder).as_posix() for name in folders]
 
 
 def opened(place: str | Path) -> Path:
@@ -319,6 +361,15 @@ def remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:
+        path.unlink(missing_ok=True)
+
+
+def remove_files(paths: Collection[Path]) -> None:
+    """Remove files of one run directory, those that are there. Raises StorageError, OSError."""
+    mirror = mirror_of(next(iter(paths))) if paths else None
+    if mirror is not None:
+        mirror.remove_files(paths)
+    for path in paths:
         path.unlink(missing_ok=True)
 
 

@@ -1,101 +1,86 @@
-"""Trials in, Parquet files out, and back: one small file a trial in results/, history/ and predictions/.
+"""Trials in, Parquet files out, and back: what runs, rankings and reports know of the files of a run directory.
 
-`write_trial` is called by whoever trained the trial; `load_results`, `load_history` and
-`load_predictions` read a run directory as pandas DataFrames with the same columns whether or not a
-trial has ended yet. A row in results/ means that the trial ended: it is written last.
+`write_trial` is called by whoever trained the trial: it leaves one small file in results/, history/ and predictions/
+each. `raybench.compaction` joins those of trials that ended into larger ones. `load_results`, `load_history` and
+`load_predictions` read a run directory as pandas DataFrames with the same columns whether or not a trial has ended yet,
+and wherever its rows are. A row in results/ means that the trial ended: it is written last.
 
-Covered: run directories on a file system. Not covered: object stores, compaction.
+Covered: run directories on a file system, and folders that mirror those of object stores.
 """
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
-from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import TypeVar
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
 from raybench.atomic import replacing
+from raybench.compaction import take_out
 from raybench.errors import RunError
 from raybench.mirror import remove
 from raybench.outcomes import Outcome, outcome_of
-from raybench.records import SCHEMA_VERSION, EpochRecord, Status, Trial, TrialResult
-from raybench.regular import check_regular
+from raybench.records import EpochRecord, Status, Trial, TrialResult
+from raybench.row_files import (
+    MissingFileError,
+    merged_index,
+    number_of,
+    read_merged,
+    read_small,
+    small_path,
+    trial_of_merged,
+    write_small,
+)
+from raybench.row_places import Places, place_of_trial, settled
+from raybench.row_tables import (
+    HISTORY_SCHEMA,
+    PREDICTIONS_SCHEMA,
+    RESULTS_SCHEMA,
+    SCHEMAS,
+    Predictions,
+    check_version,
+    history_table,
+    predictions_table,
+    results_table,
+    schema_of,
+)
 from raybench.trials import first_row, weights_label
 
+__all__ = [
+    "HISTORY_SCHEMA",
+    "PREDICTIONS_SCHEMA",
+    "RESULTS_ORDER",
+    "RESULTS_SCHEMA",
+    "SCHEMAS",
+    "Predictions",
+    "copy_trial",
+    "damaged_file",
+    "ended_trial_ids",
+    "finished_trial_ids",
+    "load_history",
+    "load_outcomes",
+    "load_predictions",
+    "load_results",
+    "match_trials",
+    "read_rows",
+    "read_trial",
+    "remove_trial",
+    "write_trial",
+]
+
+S = TypeVar("S")
 T = TypeVar("T")
-
-ARROW_TYPES: dict[Any, pa.DataType] = {
-    str: pa.string(),
-    Status: pa.string(),
-    int: pa.int64(),
-    float: pa.float64(),
-    datetime: pa.timestamp("us", tz="UTC"),
-    tuple[float | None, ...]: pa.list_(pa.float64()),
-}
-"""How the types of a record's fields are stored."""
-
-
-def _schema_of(record: type) -> pa.Schema:
-    """One column a field; `X | None` is stored as X, every column can be null."""
-    hints = get_type_hints(record)
-    stored = {hint | None: arrow for hint, arrow in ARROW_TYPES.items()} | ARROW_TYPES
-    return pa.schema([(field.name, stored[hints[field.name]]) for field in fields(record)])
-
-
-RESULTS_SCHEMA = _schema_of(TrialResult)
-"""One row a trial; the columns of the contract, in its order."""
-
-HISTORY_SCHEMA = _schema_of(EpochRecord)
-"""One row a trial and epoch."""
 
 _RESULT = TypeAdapter(TrialResult)
 
-PREDICTIONS_SCHEMA = pa.schema(
-    [
-        ("trial_id", pa.string()),
-        ("image", pa.string()),
-        ("label", pa.int64()),
-        ("predicted", pa.int64()),
-        ("probabilities", pa.list_(pa.float32())),
-    ],
-)
-"""One row a trial and test image."""
-
-SCHEMAS: dict[str, pa.Schema] = {
-    "results": RESULTS_SCHEMA,
-    "history": HISTORY_SCHEMA,
-    "predictions": PREDICTIONS_SCHEMA,
-}
-"""By the folder of a run directory that holds the files."""
-
-ESSENTIAL = frozenset({"status", "epoch", "image", "label", "predicted"})
-"""Columns that every raybench has written in every row: a file without them is of another folder."""
-
 RESULTS_ORDER = ["dataset", "train_size", "model", "weights", "strategy", "seed"]
 """What the rows of `load_results` are sorted by."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Predictions:
-    """What one trial said about every image of the test split."""
-
-    images: tuple[str, ...]
-    """Names, n of them, in the order of the arrays."""
-    labels: np.ndarray
-    """[n] int: index of the true class."""
-    predicted: np.ndarray
-    """[n] int: index of the class with the highest probability."""
-    probabilities: np.ndarray
-    """[n, classes] float."""
 
 
 def write_trial(
@@ -109,33 +94,37 @@ def write_trial(
     Each file appears whole or not at all; the results row comes last, because its existence says
     that everything else of the trial is there.
     """
-    tables = {"history": pa.Table.from_pylist([_row(record) for record in history], schema=HISTORY_SCHEMA)}
+    tables = {"history": history_table(history)}
     if predictions is not None:
-        tables["predictions"] = _predictions_table(result.trial_id, predictions)
-    tables["results"] = pa.Table.from_pylist([_row(result)], schema=RESULTS_SCHEMA)
+        tables["predictions"] = predictions_table(result.trial_id, predictions)
+    tables["results"] = results_table([result])
     if predictions is None:
-        remove(_file(Path(run_dir), "predictions", result.trial_id))
+        remove(small_path(Path(run_dir), "predictions", result.trial_id))
     for folder, table in tables.items():
-        with replacing(_file(Path(run_dir), folder, result.trial_id)) as temporary:
-            pq.write_table(table, temporary, write_page_checksum=True)
+        write_small(small_path(Path(run_dir), folder, result.trial_id), table)
 
 
 def copy_trial(source: Path, run_dir: Path, trial_id: str, folders: Sequence[str]) -> None:
     """Copy what `write_trial` stored of a trial in another run, replacing what an attempt at it left here.
 
-    `folders` hold what is to be copied beside its row. Each file is copied whole, the row last. Raises OSError.
+    `folders` hold what is to be copied beside its row. Each file appears whole, the row last. Raises OSError, RunError.
     """
     for folder in (*folders, "results"):
-        with replacing(_file(run_dir, folder, trial_id)) as temporary:
-            shutil.copyfile(_file(source, folder, trial_id), temporary)
+        theirs, ours = place_of_trial(source, folder, trial_id), small_path(run_dir, folder, trial_id)
+        if number_of(theirs) is None:
+            with replacing(ours) as temporary:
+                shutil.copyfile(theirs, temporary)
+        else:
+            write_small(ours, trial_of_merged(theirs, trial_id, SCHEMAS[folder]))
 
 
 def damaged_file(source: Path, trial_id: str, folders: Sequence[str]) -> Path | None:
     """The first file of a trial in these folders that is missing or cannot be read whole; None: there is none."""
     for folder in folders:
-        path = _file(source, folder, trial_id)
+        path = small_path(source, folder, trial_id)
         try:
-            _read(path, SCHEMAS[folder])
+            path = place_of_trial(source, folder, trial_id)
+            _trial_table(source, folder, trial_id, SCHEMAS[folder])
         except RunError:
             return path
     return None
@@ -143,27 +132,41 @@ def damaged_file(source: Path, trial_id: str, folders: Sequence[str]) -> Path | 
 
 def remove_trial(run_dir: str | Path, trial_id: str) -> None:
     """Remove what `write_trial` stored; the results row goes first, as it came last."""
+    take_out(Path(run_dir), trial_id)
     for folder in ("results", "history", "predictions"):
-        remove(_file(Path(run_dir), folder, trial_id))
+        remove(small_path(Path(run_dir), folder, trial_id))
 
 
 def read_trial(run_dir: str | Path, trial_id: str) -> TrialResult | None:
     """The row of one trial, or None where it has none that can be read whole."""
     try:
-        rows = _read(_file(Path(run_dir), "results", trial_id), RESULTS_SCHEMA).to_pylist()
+        rows = _trial_table(Path(run_dir), "results", trial_id, RESULTS_SCHEMA).to_pylist()
     except RunError:
         return None
     result: TrialResult = _RESULT.validate_python(rows[0])
     return result
 
 
+def ended_trial_ids(run_dir: Path) -> set[str]:
+    """Trials that have a row, whether it can be read or not. Raises RunError."""
+    return settled(run_dir, lambda places: set(places.trial_ids))
+
+
 def read_rows(source: Path) -> dict[str, TrialResult | None]:
-    """The row of each trial that has one, by trial id; None where it is damaged.
+    """The row of each trial that has one, by trial id, those of one file together; None where it is damaged.
 
     Raises:
         RunError: a row is of a later schema version, or the folder cannot be read.
     """
-    return dict(_each(_row_of_file, _parquet_files(source / "results")))
+
+    def read(places: Places) -> dict[str, TrialResult | None]:
+        small, merged = places.files("results")
+        found = dict(_each(_row_of_file, small))
+        for path, ids in merged.items():
+            found |= _rows_of_merged(path, ids)
+        return found
+
+    return settled(source, read)
 
 
 def load_results(
@@ -182,7 +185,7 @@ def load_results(
         RunError: the folder is no run directory, or a file in it cannot be read.
     """
     table = _load(Path(source), "results", only, None if columns is None else [*columns, "schema_version"])
-    _check_version(source, table)
+    check_version(source, table)
     frame: pd.DataFrame = table.select(columns or table.column_names).to_pandas()
     return frame.sort_values(RESULTS_ORDER, kind="stable", ignore_index=True)
 
@@ -202,10 +205,11 @@ def load_predictions(source: str | Path, only: Collection[str] | None = None) ->
 def load_outcomes(source: str | Path, only: Collection[str] | None = None) -> dict[str, Outcome]:
     """Which test images each trial that ended classified correctly, by trial id; see `load_results`.
 
-    Trial by trial: the predictions of thousands of trials do not fit into memory at once.
+    File by file: the predictions of thousands of trials do not fit into memory at once.
     """
-    files = _files(Path(source), "predictions", only)
-    return {trial_id: outcome for trial_id, outcome in _each(_outcome, files) if outcome is not None}
+    parts = _from_files(Path(source), "predictions", only, _outcome_of_file, _outcomes_of_merged)
+    found = {trial_id: outcome for part in parts for trial_id, outcome in part.items()}
+    return {trial_id: found[trial_id] for trial_id in sorted(found)}
 
 
 def finished_trial_ids(run_dir: str | Path) -> dict[str, Status]:
@@ -220,7 +224,7 @@ def finished_trial_ids(run_dir: str | Path) -> dict[str, Status]:
     for trial_id, status in zip(table["trial_id"].to_pylist(), table["status"].to_pylist(), strict=True):
         if status not in known:
             raise RunError(
-                f"{_file(Path(run_dir), 'results', trial_id)}: status {status!r} is unknown; "
+                f"{place_of_trial(Path(run_dir), 'results', trial_id)}: status {status!r} is unknown; "
                 f"raybench writes {', '.join(known)}",
             )
         finished[trial_id] = Status(status)
@@ -239,8 +243,8 @@ def match_trials(results: pd.DataFrame, trials: Iterable[Trial]) -> pd.DataFrame
     for column, name in _NAMES.items():
         kept[column] = [name(wanted[trial_id]) for trial_id in ids]
     ended = set(ids)
-    absent = [_row(first_row(trial, Status.UNFINISHED)) for trial in wanted.values() if trial.trial_id not in ended]
-    rows = pa.Table.from_pylist(absent, schema=RESULTS_SCHEMA).select(list(results)).to_pandas()
+    absent = [first_row(trial, Status.UNFINISHED) for trial in wanted.values() if trial.trial_id not in ended]
+    rows = results_table(absent).select(list(results)).to_pandas()
     frames = [frame for frame in (kept, rows) if len(frame)]
     if len(frames) > 1:
         # Columns that are all null in one part lose their type there: objects keep None and NaN as they are.
@@ -259,10 +263,12 @@ _NAMES: dict[str, Callable[[Trial], str]] = {
 
 def _row_of_file(path: Path) -> tuple[str, TrialResult | None]:
     try:
-        table = _read(path, RESULTS_SCHEMA)
+        table = read_small(path, RESULTS_SCHEMA)
+    except MissingFileError:
+        raise
     except RunError:
         return path.stem, None
-    _check_version(path.parent.parent, table)
+    check_version(path.parent.parent, table)
     try:
         (row,) = table.to_pylist()
         result: TrialResult = _RESULT.validate_python(row)
@@ -271,103 +277,88 @@ def _row_of_file(path: Path) -> tuple[str, TrialResult | None]:
     return path.stem, result if result.trial_id == path.stem else None
 
 
-def _row(record: TrialResult | EpochRecord) -> Mapping[str, Any]:
-    return {field.name: getattr(record, field.name) for field in fields(record)}
+def _rows_of_merged(path: Path, ids: Collection[str]) -> dict[str, TrialResult | None]:
+    try:
+        table = read_merged(path, RESULTS_SCHEMA)
+        check_version(path.parent.parent, table)
+        rows = [_RESULT.validate_python(row) for row in table.to_pylist()]
+    except (RunError, ValueError):
+        return dict.fromkeys(ids)
+    return {row.trial_id: row for row in rows if row.trial_id in set(ids)}
 
 
-def _predictions_table(trial_id: str, predictions: Predictions) -> pa.Table:
-    n = len(predictions.images)
-    probabilities = np.ascontiguousarray(predictions.probabilities, dtype=np.float32)
-    offsets = np.arange(n + 1, dtype=np.int32) * (probabilities.shape[1] if n else 0)
-    columns = [
-        pa.array([trial_id] * n, pa.string()),
-        pa.array(predictions.images, pa.string()),
-        pa.array(np.asarray(predictions.labels, dtype=np.int64)),
-        pa.array(np.asarray(predictions.predicted, dtype=np.int64)),
-        pa.ListArray.from_arrays(pa.array(offsets), pa.array(probabilities.reshape(-1))),
-    ]
-    return pa.table(columns, schema=PREDICTIONS_SCHEMA)
-
-
-def _file(run_dir: Path, folder: str, trial_id: str) -> Path:
-    return run_dir / folder / f"{trial_id}.parquet"
+def _trial_table(run_dir: Path, folder: str, trial_id: str, schema: pa.Schema) -> pa.Table:
+    """The rows of one trial in a folder. Raises RunError."""
+    path = place_of_trial(run_dir, folder, trial_id)
+    if path == small_path(run_dir, folder, trial_id):
+        try:
+            return read_small(path, schema)
+        except MissingFileError:  # it may have been merged since
+            path = place_of_trial(run_dir, folder, trial_id)
+            if path == small_path(run_dir, folder, trial_id):
+                raise
+    return trial_of_merged(path, trial_id, schema)
 
 
 def _load(run_dir: Path, folder: str, only: Collection[str] | None, columns: Sequence[str] | None) -> pa.Table:
-    schema = _schema(folder, columns)
-    tables = _each(partial(_read, schema=schema), _files(run_dir, folder, only))
-    return pa.concat_tables([schema.empty_table(), *tables])
+    """The rows of the trials that ended and count, in the order of their ids."""
+    schema = schema_of(folder, None if columns is None else ["trial_id", *columns])
+    tables = _from_files(run_dir, folder, only, partial(read_small, schema=schema), partial(_of_trials, schema=schema))
+    table = pa.concat_tables([schema.empty_table(), *tables])
+    return table.take(pc.sort_indices(table, [("trial_id", "ascending")])) if len(tables) > 1 else table
 
 
-def _schema(folder: str, columns: Sequence[str] | None) -> pa.Schema:
-    """The columns of a folder's files that are asked for, in the files' order."""
-    return pa.schema([field for field in SCHEMAS[folder] if columns is None or field.name in columns])
+def _of_trials(path: Path, ids: Collection[str], schema: pa.Schema) -> pa.Table:
+    table = read_merged(path, schema)
+    return table.filter(pc.is_in(table["trial_id"], pa.array(list(ids), pa.string())))
 
 
-def _files(run_dir: Path, folder: str, only: Collection[str] | None) -> list[Path]:
-    """Files of the trials that ended and count."""
+def _from_files(
+    run_dir: Path,
+    folder: str,
+    only: Collection[str] | None,
+    of_small: Callable[[Path], T],
+    of_merged: Callable[[Path, Collection[str]], T],
+) -> list[T]:
+    """What is read from each file with trials that ended and count; of a merged one, with their ids."""
     _check_run_dir(run_dir)
-    # History or predictions without a results row belong to a trial that died while it was written.
-    ended = {path.stem for path in _parquet_files(run_dir / "results")}
-    wanted = ended if only is None else ended & set(only)
-    return [path for path in _parquet_files(run_dir / folder) if path.stem in wanted]
+
+    def read(places: Places) -> list[T]:
+        small, merged = places.among(only).files(folder)
+        return [*_each(of_small, small), *_each(lambda each: of_merged(*each), list(merged.items()))]
+
+    return settled(run_dir, read)
 
 
-def _each(read: Callable[[Path], T], files: Sequence[Path]) -> list[T]:
+def _each(read: Callable[[S], T], files: Sequence[S]) -> list[T]:
     """What is read from each file. Arrow's own reader of many files takes twice the time where they are this small."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(read, files))
 
 
-def _outcome(path: Path) -> tuple[str, Outcome | None]:
-    """A trial and its outcome; None where it was scored on no image."""
-    table = _read(path, _schema("predictions", ["image", "label", "predicted"]))
+_OUTCOME = ["image", "label", "predicted"]
+
+
+def _outcome_of_file(path: Path) -> dict[str, Outcome]:
+    """The outcome of a trial; nothing where it was scored on no image."""
+    return _outcomes(path.stem, read_small(path, schema_of("predictions", _OUTCOME)))
+
+
+def _outcomes_of_merged(path: Path, ids: Collection[str]) -> dict[str, Outcome]:
+    table = read_merged(path, schema_of("predictions", _OUTCOME))
+    index = merged_index(path).rows
+    found: dict[str, Outcome] = {}
+    for trial_id in ids:
+        rows = index[trial_id]
+        found |= _outcomes(trial_id, table.slice(rows.start, rows.stop - rows.start))
+    return found
+
+
+def _outcomes(trial_id: str, table: pa.Table) -> dict[str, Outcome]:
+    if not len(table):
+        return {}
     correct = table["label"].to_numpy() == table["predicted"].to_numpy()
-    return path.stem, outcome_of(table["image"].to_pylist(), correct) if len(table) else None
-
-
-def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    """Rows of one file, in the schema's columns; those that an older raybench did not write are empty."""
-    try:
-        check_regular(path)
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            _check_owner(file, path.stem)
-            table = file.read(schema.names, use_threads=False)
-            table.validate(full=True)
-        _check_filled(table, ESSENTIAL.intersection(schema.names))
-        return table if table.schema.equals(schema) else _completed(table, schema)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        row = path.parent.with_name("results") / path.name  # a trial without one is trained
-        which = "it" if path == row else str(row)
-        raise RunError(
-            f"{path}: cannot be read as Parquet ({reason}); delete {which} to have the trial trained again"
-        ) from error
-
-
-def _check_filled(table: pa.Table, names: Collection[str]) -> None:
-    for name in names:
-        if name not in table.column_names or table[name].null_count:
-            raise ValueError(f"{name!r} is missing")
-
-
-def _check_owner(file: pq.ParquetFile, trial_id: str) -> None:
-    """Raise `ValueError` where the rows are of another trial: one file was put in the place of another."""
-    for group in range(file.metadata.num_row_groups):
-        column = file.metadata.row_group(group).column(0)
-        limits = column.statistics if column.path_in_schema == "trial_id" else None
-        if limits is not None and limits.has_min_max:
-            ids = {limits.min, limits.max}
-        else:
-            ids = set(file.read_row_group(group, ["trial_id"])["trial_id"].to_pylist())
-        if others := ids - {trial_id}:
-            raise ValueError(f"its rows are of trial {', '.join(sorted(map(str, others)))}")
-
-
-def _completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    absent = pa.nulls(len(table))
-    columns = [table[name] if name in table.column_names else absent for name in schema.names]
-    return pa.table(columns, names=schema.names).cast(schema)
+    return {trial_id: outcome_of(table["image"].to_pylist(), correct)}
 
 
 def _check_run_dir(run_dir: Path) -> None:
@@ -378,19 +369,3 @@ def _check_run_dir(run_dir: Path) -> None:
             else "experiment.yaml, manifest.json and results/ are missing"
         )
         raise RunError(f"{run_dir}: not a run directory, {what}; give a folder that `raybench run` wrote")
-
-
-def _check_version(source: str | Path, table: pa.Table) -> None:
-    newest = max(table["schema_version"].to_pylist(), default=SCHEMA_VERSION)
-    if newest > SCHEMA_VERSION:
-        raise RunError(
-            f"{source}: results of schema version {newest}, but this raybench reads versions up to {SCHEMA_VERSION}; "
-            "read them with the newer raybench that wrote them",
-        )
-
-
-def _parquet_files(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be read ({error.strerror})") from error

@@ -22,6 +22,7 @@ from rich.text import Text
 from raybench.atomic import first_writing, remove_left
 from raybench.checkpoint_paths import state_path, with_state
 from raybench.choices import Choices
+from raybench.compaction import compact
 from raybench.errors import ExperimentError, RunError
 from raybench.events import Notice, TrialEnded
 from raybench.experiment import Experiment, load_experiment
@@ -50,7 +51,7 @@ from raybench.run_settings import Machines, run_settings, with_facts
 from raybench.runs import Run, run_directory
 from raybench.spending import Books
 from raybench.trials import expand, is_undecided, searches_of, starting_order
-from raybench.tries import is_to_run
+from raybench.tries import FOLDER, is_to_run
 from raybench.yaml_input import naming_overrides
 
 if TYPE_CHECKING:
@@ -236,6 +237,7 @@ def _search_and_train(
         facts = preflight_with_status(experiment, label, console)
         check_extension(directory, experiment, facts, label)
     lease.take()  # now, not when Ray is up: somebody else may have begun on this directory meanwhile
+    _merge_files(directory, console)
     settings = with_facts(settings, facts)
     started = False
 
@@ -347,6 +349,14 @@ def _tidy(run_dir: Path, done: Collection[str]) -> None:
     remove_left(run_dir)
     for trial_id in done:
         remove(state_path(run_dir, trial_id))
+
+
+def _merge_files(run_dir: Path, console: Console) -> None:
+    """Join what earlier sessions left in files of single trials, and finish what one of them was killed at."""
+    with console.status("Joining the files of trials that ended"), first_writing(run_dir):
+        for folder in (run_dir, run_dir / FOLDER):
+            if (folder / "results").is_dir():
+                compact(folder)
 
 
 def _mention_others(run_dir: Path, trials: Sequence[Trial], statuses: Mapping[str, Status], console: Console) -> None:

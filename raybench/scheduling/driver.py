@@ -18,7 +18,7 @@ from ray.tune.schedulers import FIFOScheduler
 from raybench.errors import StorageError
 from raybench.events import EpochDone, Event, TrialEnded, TrialStarted
 from raybench.records import Status, Trial, TrialResult
-from raybench.results import read_trial, write_trial
+from raybench.results import ended_trial_ids, read_trial, write_trial
 from raybench.scheduling.asha import EpochReport, GroupedAsha
 from raybench.scheduling.decisions import DecisionLog, find_desk
 from raybench.scheduling.queue import InOrder
@@ -190,8 +190,11 @@ class Announcer(Unsaved, Callback):
 
     def find_rows(self) -> None:
         """Tell of trials whose row is there though their last report never came, as after an interruption."""
+        there: set[str] = set()
+        with self._problems.caught("rows could not be looked for"):
+            there |= ended_trial_ids(self._run_dir)
         for trial_id in self._trials:
-            if trial_id not in self.statuses:
+            if trial_id in there and trial_id not in self.statuses:
                 with self._problems.caught(f"the row of trial {trial_id} could not be read"):
                     row = self._row(trial_id)
                     if row is not None:

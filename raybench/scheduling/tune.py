@@ -38,6 +38,7 @@ from raybench.scheduling.leftovers import Leftovers
 from raybench.scheduling.limits import Limits, limits_of
 from raybench.scheduling.losses import Losses
 from raybench.scheduling.membership import check_members
+from raybench.scheduling.merging import Merging
 from raybench.scheduling.meters import Origin
 from raybench.scheduling.queue import AllEnded, Finish, InOrder, Room, TrialQueue
 from raybench.scheduling.resources import Share
@@ -82,6 +83,7 @@ class _Driver:
     interruption: Interruption
     problems: Problems
     storage: Storage
+    merging: Merging
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +127,10 @@ def run_trials(
     problems, storage = Problems(), Storage()
     announcer = Announcer(trials=by_id, run_dir=run_dir, on_event=on_event, problems=problems, storage=storage)
     interruption = Interruption(announcer.tell, storage=storage)
-    driver = _Driver(announcer=announcer, interruption=interruption, problems=problems, storage=storage)
+    merging = Merging(run_dir, statuses=lambda: announcer.statuses, problems=problems)
+    driver = _Driver(
+        announcer=announcer, interruption=interruption, problems=problems, storage=storage, merging=merging
+    )
     reached = False
     try:
         reached = _run(by_id, run_dir=run_dir, settings=settings, on_start=on_start, driver=driver)
@@ -136,6 +141,7 @@ def run_trials(
     with storage.reading():
         bring_all(run_dir)
     announcer.find_rows()
+    merging.finish()
     if storage.problem is not None:
         raise StorageError(
             f"{storage.problem}; what was finished is kept: once that is mended, 'raybench resume' goes on"
@@ -220,7 +226,7 @@ def _run(
             ),
             limits=limits,
             room=Room(settled.share, spare=spare(settings.resources), machines=bookkeeper.machines),
-            callbacks=[driver.announcer, bookkeeper, *trackers, *limits.callbacks, leftovers],
+            callbacks=[driver.announcer, driver.merging, bookkeeper, *trackers, *limits.callbacks, leftovers],
         )
         _work_off(trials, work, driver)
         return limits.reached()
