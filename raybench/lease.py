@@ -120,6 +120,10 @@ class Lease(AbstractContextManager["Lease"]):
     ) -> None:
         """Let others take it."""
         if self._in_store is not None:
+            mirror = mirror_of(self._run_dir)
+            if mirror is not None:
+                with contextlib.suppress(OSError):  # in two parts they are read as well
+                    mirror.logs.close()
             self._in_store.release()
             self._in_store = None
         if self._lock is not None:

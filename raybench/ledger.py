@@ -26,7 +26,7 @@ from pydantic import TypeAdapter
 
 from raybench.cost import SECONDS_PER_HOUR
 from raybench.errors import RunError, StorageError
-from raybench.mirror import publish
+from raybench.mirror import publish_log
 from raybench.regular import check_regular
 
 LEDGER: Final = "ledger.jsonl"
@@ -95,14 +95,15 @@ COLUMNS: Final = [
 """Of `load`: `device_seconds` is seconds x share, `cost_usd` that times the price."""
 
 
-def append(run_dir: Path, entries: Iterable[Entry]) -> None:
-    """Write entries behind those that are there. Raises OSError."""
+def append(run_dir: Path, entries: Iterable[Entry], *, publish: bool = True) -> None:
+    """Write entries behind those that are there, in an object store under `publish` alone. Raises OSError."""
     lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in entries)
     if lines:
         with (run_dir / LEDGER).open("a", encoding="utf-8") as file:
             file.write(lines)
-        with contextlib.suppress(StorageError):  # what comes next brings these with it
-            publish(run_dir / LEDGER)
+        if publish:
+            with contextlib.suppress(StorageError):  # what comes next brings these with it
+                publish_log(run_dir / LEDGER)
 
 
 def load(run_dir: str | Path) -> pd.DataFrame:

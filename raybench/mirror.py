@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from raybench.cache import cache_root
 from raybench.errors import RunError, StorageError
+from raybench.log_parts import StoredLogs, join_logs
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
@@ -62,6 +63,7 @@ class Mirror:
         self.folder = folder
         self.uri = uri
         self.options = options
+        self.logs = StoredLogs(self)
 
     @cached_property
     def _place(self) -> "tuple[FileSystem, str]":
@@ -168,6 +170,8 @@ class Mirror:
             counts = folders is None or path.parent.relative_to(self.folder).as_posix() in folders
             if counts and path not in found and path not in again and not self._is_lazy(path):
                 path.unlink(missing_ok=True)
+        if folders is None:
+            join_logs(self.folder)
 
     def _listed(self, folders: Collection[str] | None) -> "dict[Path, FileInfo]":
         """Return the files there by what they are called here."""
@@ -320,13 +324,9 @@ def bring_all(folder: Path, folders: Collection[str] | None = None) -> Path:
     """
     mirror = mirror_of(folder)
     if mirror is not None:
-        mirror.bring_all(None if folders is None else _from_run(mirror, folder, folders))
+        below = [(folder / name).relative_to(mirror.folder).as_posix() for name in folders or ()]
+        mirror.bring_all(None if folders is None else below)
     return folder
-
-
-def _from_run(mirror: Mirror, folder: Path, folders: Collection[str]) -> list[str]:
-    """Return folders below one of a run directory as the run directory calls them."""
-    return [(folder / name).relative_to(mirror.folder).as_posix() for name in folders]
 
 
 def opened(place: str | Path) -> Path:
@@ -338,6 +338,13 @@ def opened(place: str | Path) -> Path:
 
     """
     return bring_all(run_folder(place))
+
+
+def publish_log(path: Path) -> None:
+    """Store what was just appended to a log of a run directory. Raises StorageError."""
+    mirror = mirror_of(path)
+    if mirror is not None:
+        mirror.logs.put(path)
 
 
 def publish(path: Path) -> None:

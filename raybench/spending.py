@@ -14,9 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from raybench.cost import SECONDS_PER_HOUR
 from raybench.ledger import Entry, Kind, append
+
+PUBLISH_SECONDS: Final = 5
+"""How often at most the ledger is sent to an object store while trials end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +81,8 @@ class Books:
         self._waiting: list[Entry] = []
         self._run_dir: Path | None = None
         self._trials_ended: float | None = None
+        self._published_at = -math.inf
+        """When the ledger was last sent to an object store, if it is in one."""
         self.trial_kind: Kind | None = None
         """What attempts count as, however they end; None: by how they end."""
 
@@ -157,7 +163,7 @@ class Books:
         for node, each in self._machines.items():
             if trial_id in each.held:
                 self._end(node, trial_id, self.trial_kind or kind, spent)
-        self.write()
+        self.write(publish=self._clock() - self._published_at >= PUBLISH_SECONDS)
 
     def usd(self) -> float:
         """Return what the machines cost since the session had them; NaN where a price is unknown."""
@@ -176,8 +182,11 @@ class Books:
         self._run_dir = run_dir
         self.write()
 
-    def write(self) -> None:
-        """Write what is not written yet, and how long each machine has been there. A full disk ends no run."""
+    def write(self, *, publish: bool = True) -> None:
+        """Write what is not written yet, and how long each machine has been there. A full disk ends no run.
+
+        In an object store it is written under `publish` alone; what waits comes with what is written next.
+        """
         if self._run_dir is None:
             return
         for each in self._machines.values():
@@ -187,8 +196,10 @@ class Books:
                 each.idle_seconds = 0.0
             self._enter(each, Kind.MACHINE, self._now(each) - each.since, 1.0)
         with contextlib.suppress(OSError):
-            append(self._run_dir, self._waiting)
+            append(self._run_dir, self._waiting, publish=publish)
             self._waiting.clear()
+            if publish:
+                self._published_at = self._clock()
 
     def _book(self, kind: Kind, since: float) -> None:
         """Enter the time since then as held by something that has all machines to itself."""

@@ -23,7 +23,7 @@ from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raybench.errors import RunError
-from raybench.mirror import publish
+from raybench.mirror import publish_log
 from raybench.records import Verdict
 from raybench.scheduling.asha import Decision
 from raybench.scheduling.cluster import lost_process
@@ -85,7 +85,7 @@ class DecisionLog:
         if is_new:
             _sync_folder(self.path.parent)
         self._size = size + len(line)
-        publish(self.path)
+        publish_log(self.path)
 
     def _whole_lines(self) -> bytes:
         try:
