@@ -20,6 +20,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from raybench.records import Trial
+from raybench.scheduling.letting_go import EVERY, let_go
 from raybench.scheduling.resources import Node, Share, count_places, nodes
 from raybench.scheduling.trainable import trial_config
 from raybench.scheduling.unsaved import Unsaved
@@ -52,6 +53,7 @@ class InOrder(Unsaved, FIFOScheduler):
         """In the order in which they came."""
         self._on_lost = on_lost
         self._weigh = weigh
+        self._completed = 0
 
     def on_trial_add(self, tune_controller: object, trial: TuneTrial) -> None:
         """Hear of a trial, or once more of one whose worker was lost."""
@@ -63,6 +65,13 @@ class InOrder(Unsaved, FIFOScheduler):
         del tune_controller
         if trial.status == TuneTrial.ERROR:  # else it is not begun again here, and this may be heard a second time
             self._on_lost(trial)
+
+    def on_trial_complete(self, tune_controller: object, trial: TuneTrial, result: Mapping[str, Any]) -> None:
+        """Hear that a trial ended; now and then, free what Ray Tune keeps of those before it."""
+        del trial, result
+        self._completed += 1
+        if self._completed % EVERY == 0:
+            let_go(tune_controller)
 
     def choose_trial_to_run(self, tune_controller: object) -> TuneTrial | None:
         """Return the first trial that waits; FIFO would look for it among all that ever ran."""

@@ -52,6 +52,8 @@ ENDED = "ended"
 """Key of a trial's last report, which holds a `TrialEnded`."""
 STORAGE = "storage"
 """Key of a trial's last report where it could not write: what was wrong."""
+RECORD = "record"
+"""Key of a trial's config: all of the trial, as text."""
 TIMES = "times"
 """Key of a trial's config: how many shares it holds at first."""
 KINDS = "kinds"
@@ -77,7 +79,7 @@ def trial_config(trial: Trial, *, times: int = 1, kinds: tuple[str, ...] = ()) -
     `times` says how many shares the trial holds at first, and `kinds` on which kinds of accelerator it may run.
     """
     record = json.dumps(to_json(trial))
-    return {"trial": trial.trial_id, "record": record, TIMES: str(times), KINDS: " ".join(kinds)}
+    return {"trial": trial.trial_id, RECORD: record, TIMES: str(times), KINDS: " ".join(kinds)}
 
 
 def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
@@ -91,7 +93,7 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
     started = time.perf_counter()
     prepare_process(shared)
     desk = desk_of(shared.desk)
-    trial = from_json(json.loads(config["record"]))
+    trial = from_json(json.loads(config[RECORD]))
     begun: Any = ray.get(desk.begin.remote(trial.trial_id))
     if begun is None:  # the run is ending, or was done with this trial before its worker was
         tune.report({DONE: True})

@@ -10,7 +10,7 @@ is read back: what lasts are rows, checkpoints and the decision log in the run d
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,6 +35,7 @@ from raybench.scheduling.decisions import LOG_NAME, DecisionLog, find_desk, open
 from raybench.scheduling.driver import Announcer, Problems, RecordingScheduler, Storage
 from raybench.scheduling.interruption import Interruption, ray_failures
 from raybench.scheduling.leftovers import Leftovers
+from raybench.scheduling.letting_go import NoProgress
 from raybench.scheduling.limits import Limits, limits_of
 from raybench.scheduling.losses import Losses
 from raybench.scheduling.membership import check_members
@@ -399,7 +400,7 @@ def _fit(remaining: Sequence[Trial], trials: Mapping[str, Trial], work: _Work, i
                 name="trials",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[*work.callbacks, Finish(queue.ended)],
+                callbacks=[*work.callbacks, NoProgress(), Finish(queue.ended)],
                 stop=interruption,
                 failure_config=tune.FailureConfig(max_failures=-1),  # `Losses` decides
             ),
@@ -408,8 +409,13 @@ def _fit(remaining: Sequence[Trial], trials: Mapping[str, Trial], work: _Work, i
 
 def _placement(config: Mapping[str, str], *, base: Share) -> PlacementGroupFactory:
     """Return what a trial is given at first. Ray Tune unpickles this for each one: the trials are no part of it."""
-    kinds = tuple(config[KINDS].split())
-    return replace(base, times=int(config[TIMES]), accelerators=kinds).placement()
+    return _shared_placement(base, int(config[TIMES]), tuple(config[KINDS].split()))
+
+
+@cache
+def _shared_placement(base: Share, times: int, kinds: tuple[str, ...]) -> PlacementGroupFactory:
+    """Make what trials are given once, not once for each."""
+    return replace(base, times=times, accelerators=kinds).placement()
 
 
 def _name(trial: TuneTrial) -> str:
