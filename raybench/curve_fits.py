@@ -162,11 +162,14 @@ class Curve:
         spread = self.scale_variances[:, None] * relative**2 + (self.misfits[:, None] ** 2 + away**2) * means**2
         deviations = np.sqrt(spread + variances)
         columns = []
+        scratch = np.empty_like(means)  # of hundreds of megabytes, which are not asked for anew ninety times
         for chance in chances:
             low, high = (means - 8 * deviations).min(axis=0), (means + 8 * deviations).max(axis=0)
             for _ in range(BISECTIONS):
                 middle = (low + high) / 2
-                below = self.weights @ ndtr((middle - means) / deviations) < chance
+                np.subtract(middle, means, out=scratch)
+                np.divide(scratch, deviations, out=scratch)
+                below = self.weights @ ndtr(scratch, out=scratch) < chance
                 low, high = np.where(below, middle, low), np.where(below, high, middle)
             columns.append((low + high) / 2)
         stacked: np.ndarray = np.clip(np.stack(columns, axis=1), 0.0, 1.0)
@@ -178,7 +181,9 @@ class Curve:
         means = self.scales[:, None] * (1 - relative)
         away = self.discrepancies[:, None] * self.distances(sizes) * self.scales[:, None] * relative
         deviations = np.sqrt(away**2 + self.scale_variances[:, None] * (1 - relative) ** 2) + LEAST_ERROR / 10
-        chances: np.ndarray = self.weights @ ndtr((means - gain) / deviations)
+        means -= gain
+        means /= deviations
+        chances: np.ndarray = self.weights @ ndtr(means, out=means)
         return chances
 
 

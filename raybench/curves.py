@@ -10,8 +10,11 @@ again.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,11 +24,16 @@ from raybench.errors import InputError
 from raybench.trial_table import completed, trial_table
 from raybench.variance import Variance, Variances, learn_prior
 
+T = TypeVar("T")
+
 CONFIGURATION = ["dataset", "model", "weights", "strategy"]
 """What has a curve."""
 TRUSTED_FACTOR = 8.0
 """How far beyond the largest size intervals were checked, as a factor."""
-CHANCES = (0.025, 0.5, 0.975)
+MOST_AT_ONCE = 4
+"""Configurations whose predictions are made at once: each takes some tens of megabytes."""
+MEDIAN = 0.5
+CHANCES = (0.025, MEDIAN, 0.975)
 ROUNDING = 1e-9
 """What sums of fractions are off by."""
 GRID = 24
@@ -127,7 +135,8 @@ def predictions(results: pd.DataFrame, sizes: Sequence[int] = ()) -> pd.DataFram
     """
     if any(size < 1 for size in sizes):
         raise InputError(f"sizes: {min(sizes)} is no train_size; give whole numbers of images from 1")
-    rows = [row for fitted in fit_curves(results) for row in _prediction_rows(fitted, sizes)]
+    parts = _each(lambda fitted: _prediction_rows(fitted, sizes), fit_curves(results))
+    rows = [row for part in parts for row in part]
     return pd.DataFrame(rows, columns=PREDICTION_COLUMNS).astype({"train_size": "Int64", "largest_size": "Int64"})
 
 
@@ -151,9 +160,15 @@ def more_images(results: pd.DataFrame, *, points: float = 1.0) -> pd.DataFrame:
     """
     if not points > 0:
         raise InputError(f"points: {points} is no gain; give percentage points above 0")
-    rows = [_more_images_row(fitted, points) for fitted in fit_curves(results)]
+    rows = _each(lambda fitted: _more_images_row(fitted, points), fit_curves(results))
     frame = pd.DataFrame(rows, columns=MORE_IMAGES_COLUMNS)
     return frame.astype({"largest_size": "Int64", "trusted_size": "Int64", "reachable": "boolean"})
+
+
+def _each(work: Callable[[Fitted], T], fitted: Sequence[Fitted]) -> list[T]:
+    """What follows from each; nearly all of it is numpy's work, which several threads do at once."""
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_AT_ONCE)) as pool:
+        return list(pool.map(work, fitted))
 
 
 def fit_curves(results: pd.DataFrame) -> list[Fitted]:
@@ -257,10 +272,10 @@ def _more_images_row(fitted: Fitted, points: float) -> dict[str, object]:
     if is_more_than_all(float(fitted.accuracies[-1]), points):
         chances = np.zeros_like(chances)
     high, middle, low = (_first(grid, chances, chance) - largest for chance in reversed(CHANCES))
-    errors = fitted.curve.quantiles(grid[-1:], np.zeros(1), CHANCES)[0]
+    error = fitted.curve.quantiles(grid[-1:], np.zeros(1), (MEDIAN,)).item()
     row |= {"more_images": middle, "more_images_low": low, "more_images_high": high}
     row |= {"reachable": math.isfinite(middle), "trusted_size": int(fitted.trusted_size)}
-    row |= {"most_accuracy": 1 - float(errors[1])}
+    row |= {"most_accuracy": 1 - error}
     return row | {"answer": _answer(row)}
 
 

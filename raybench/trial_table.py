@@ -5,7 +5,9 @@ What a table does not have is filled as for a ranking (`raybench.ranking.ABSENT`
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 
 from raybench.errors import InputError
@@ -99,14 +101,20 @@ def scores_by_place(
     trials: pd.DataFrame, outcomes: Mapping[str, Outcome], test_images: int | Mapping[str, int] | None
 ) -> dict[int, Scores]:
     """Accuracies of each configuration of a `trial_table`, by its place."""
+    ordered = trials.sort_values("place", kind="stable")
+    places = ordered["place"].to_numpy()
+    starts = np.flatnonzero(np.diff(places, prepend=-1))
+    seeds, accuracies, trial_ids, metrics, datasets = (
+        ordered[name].to_list() for name in ("seed", "accuracy", "trial_id", "metric", "dataset")
+    )
     scores = {}
-    for place, rows in trials.groupby("place"):
-        tested = rows["metric"].iloc[0] == TEST
-        images = test_images.get(rows["dataset"].iloc[0]) if isinstance(test_images, Mapping) else test_images
-        scores[int(str(place))] = scores_of(
-            rows["seed"],
-            rows["accuracy"],
-            rows["trial_id"],
+    for start, end in pairwise([*starts.tolist(), len(places)]):
+        tested = metrics[start] == TEST
+        images = test_images.get(datasets[start]) if isinstance(test_images, Mapping) else test_images
+        scores[int(places[start])] = scores_of(
+            seeds[start:end],
+            accuracies[start:end],
+            trial_ids[start:end],
             outcomes if tested else {},
             images if tested else None,
         )

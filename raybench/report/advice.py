@@ -199,7 +199,7 @@ def configuration_name(row: pd.Series, ranking: pd.DataFrame) -> str:
     Of a name that is too long for a sentence, the middle is left out.
     """
     model, strategy, weights = (shortened(safe_text(row[name]), MOST_LETTERS) for name in PARTS)
-    several = len(set(ranking["weights"].map(safe_text))) > 1
+    several = len({safe_text(name) for name in ranking["weights"].unique()}) > 1
     how = [strategy, f"{weights} weights" if several and weights else ""]
     return " ".join(filter(None, [model, " on ".join(filter(None, how))]))
 

@@ -8,11 +8,12 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from raybench.formats import count_text, is_missing, number_text, percent_text
+from raybench.ranking import GROUP
 from raybench.records import Status
 from raybench.report.advice import configuration_name
 from raybench.report.figures import LEGEND_BELOW, MOST_TICKS, axis, label, layout, plain
 from raybench.report.figures_sizes import LEGEND_ROW, MOST_LINES
-from raybench.report.page_material import Material, trials_of
+from raybench.report.page_material import Material, TrialsByRow, trials_of
 from raybench.report.page_parts import Column, Figure, Row, Table, cells
 from raybench.report.theme import DASHES, SERIES, colour
 
@@ -27,7 +28,8 @@ def history_figure(material: Material, group: pd.DataFrame, *, name: str, title:
 
     Lines are means over the seeds that reached an epoch; where one ended, the line goes on without it.
     """
-    known = [(row, epochs) for _, row in group.iterrows() if len(epochs := trials_of(material.history, row))]
+    by_row = TrialsByRow(trials_of(material.history, group.iloc[0], GROUP))
+    known = [(row, epochs) for _, row in group.iterrows() if len(epochs := by_row.of(row))]
     if not known:
         return None
     shown = known[:MOST_LINES]

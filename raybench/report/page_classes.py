@@ -8,7 +8,7 @@ import pandas as pd
 
 from raybench.formats import percent_text, safe_text, shortened
 from raybench.report.advice import configuration_name, group_name
-from raybench.report.page_material import Material, trials_of
+from raybench.report.page_material import Material, TrialsByRow, trials_of
 from raybench.report.page_parts import Cell, Column, Row, Table
 
 MOST_CONFIGURATIONS = 20
@@ -29,14 +29,13 @@ class Weakest:
     """Fraction of its test images that are found, as a mean over seeds."""
 
 
-def recalls_of(material: Material, row: pd.Series) -> np.ndarray:
-    """Recall of each class [classes], as a mean over the seeds of a configuration; empty where unknown."""
-    results = material.results
-    if "test_per_class_recall" not in results:
+def recalls_of(trials: pd.DataFrame) -> np.ndarray:
+    """Recall of each class [classes], as a mean over the seeds of one configuration; empty where unknown."""
+    if "test_per_class_recall" not in trials:
         return np.zeros(0)
     known = [
         np.array(list(cell), dtype=float)
-        for cell in trials_of(results, row)["test_per_class_recall"]
+        for cell in trials["test_per_class_recall"]
         if isinstance(cell, np.ndarray | list | tuple) and len(cell)
     ]
     if not known or len({len(each) for each in known}) > 1:
@@ -48,7 +47,7 @@ def recalls_of(material: Material, row: pd.Series) -> np.ndarray:
 
 def weakest_class(material: Material, row: pd.Series) -> Weakest | None:
     """Return the class of lowest recall; None where recalls are unknown or there is one class."""
-    recalls = recalls_of(material, row)
+    recalls = recalls_of(trials_of(material.results, row))
     if np.isfinite(recalls).sum() < 2:  # noqa: PLR2004 - of one class, none is the weakest
         return None
     place = int(np.nanargmin(recalls))
@@ -65,7 +64,8 @@ def class_names(material: Material, row: pd.Series, count: int) -> list[str]:
 
 def recall_table(material: Material, ranking: pd.DataFrame, *, folded: str = "") -> Table | None:
     """Return the recalls of one dataset and train_size, best configurations first; None where there are none."""
-    rows = [(row, recalls) for _, row in ranking.iterrows() if len(recalls := recalls_of(material, row))]
+    by_row = TrialsByRow(material.results)
+    rows = [(row, recalls) for _, row in ranking.iterrows() if len(recalls := recalls_of(by_row.of(row)))]
     if not rows or len({len(recalls) for _, recalls in rows}) > 1:
         return None
     shown = rows[:MOST_CONFIGURATIONS]

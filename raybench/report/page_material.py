@@ -208,6 +208,24 @@ def trials_of(results: pd.DataFrame, row: pd.Series, columns: Sequence[str] = CO
     return results[same.astype(bool)]
 
 
+class TrialsByRow:
+    """The same as `trials_of` for many rows of one ranking: a table is looked through once."""
+
+    def __init__(self, table: pd.DataFrame, columns: Sequence[str] = CONFIGURATION) -> None:
+        self._table = table
+        self._columns = [name for name in columns if name in table]
+        keys = [table[name].astype(object).where(table[name].notna(), None).tolist() for name in self._columns]
+        places: dict[tuple[object, ...], list[int]] = {}
+        for place, key in enumerate(zip(*keys, strict=True) if keys else [()] * len(table)):
+            places.setdefault(key, []).append(place)
+        self._places = places
+
+    def of(self, row: pd.Series) -> pd.DataFrame:
+        """Return the rows of the table that agree with a row of a ranking."""
+        key = tuple(None if is_missing(row[name]) else row[name] for name in self._columns)
+        return self._table.iloc[self._places.get(key, [])]
+
+
 def accuracy_column(ranking: pd.DataFrame) -> str:
     """What the rows are ranked by: test accuracy, or val accuracy where there is none at all."""
     return "test_accuracy" if ranking["test_accuracy"].notna().any() else "val_accuracy"

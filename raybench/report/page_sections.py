@@ -70,7 +70,7 @@ def _ranking(material: Material) -> Section:
 
 def _notes(material: Material) -> list[str]:
     """What the rankings cannot conclude."""
-    names = {str(name) for name in material.ranking["dataset"]}
+    names = dict.fromkeys(str(name) for name in material.ranking["dataset"])
     known = {name: facts.train_images for name in names if (facts := material.facts_of(name)) is not None}
     said = notes(material.ranking, test_images=material.test_images, train_images=known)
     return [*filter(None, [provisional_note(material.results), machines_note(material.results)]), *said]
