@@ -26,6 +26,7 @@ NAMES = (
     "memory",
     "scale",
     "ranking",
+    "large_run",
 )
 """In the order in which they run."""
 

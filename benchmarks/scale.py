@@ -1,8 +1,9 @@
 """What the driver of a run needs for each trial, with 10,000 trials against 1,000.
 
-In: trials of two epochs that compute for a millisecond (`trivial.py`), two at a time on one raylet, with everything
+In: trials of three epochs that compute for a millisecond (`trivial.py`), two at a time on one raylet, with everything
 that a real run has: ASHA in groups, the decision log, rows on disk, progress. Out: processor seconds of the driver
-a trial, wall seconds a trial, and the driver's peak resident memory, torch and its libraries included.
+a trial, wall seconds a trial, the driver's peak resident memory, torch and its libraries included, and how that grew
+from the third thousand on, by when every buffer has its size; in the JSON file all of it by the thousand.
 
 Each run is a process of its own. Its seconds count from when its first trials have ended until it is over, so that
 what it costs to start Ray helps neither side. 1,000 trials run before and after the 10,000 and count with their mean.
@@ -17,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import psutil
 from rich.console import Console
@@ -35,7 +37,10 @@ AT_MOST = 1.2
 """Times the seconds a trial."""
 MOST_GIGABYTES = 1.0
 """Of the driver."""
-EPOCHS = 2
+MOST_GROWTH = 1.08
+"""Times the driver's memory at `SETTLED` trials."""
+THOUSAND, SETTLED = 1_000, 3_000
+EPOCHS = 3
 STARTED = 100
 """Trials after which a run has settled."""
 SETTINGS = Settings(
@@ -88,29 +93,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
             note=f"{few('peak_gigabytes'):.2f} GB at {FEW:,}",
         )
     )
+    by_thousand = {row["ended"]: row for row in many["by_thousand"]}
+    figures.append(
+        Figure(
+            name=f"driver's memory at {MANY:,} trials",
+            unit="GB",
+            ours=[by_thousand[MANY]["resident_gigabytes"]],
+            peer=[by_thousand[SETTLED]["resident_gigabytes"]],
+            peer_name=f"{SETTLED:,} trials",
+            more_is_better=False,
+            at_most=MOST_GROWTH,
+        )
+    )
     publish("scale", figures, {"before": before, "many": many, "after": after})
 
 
-def measure(trials: int) -> Mapping[str, float]:
+def measure(trials: int) -> Mapping[str, Any]:
     """Run that many trials in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "measured.json"
         arguments = ["--trials", str(trials), "--output", str(output)]
         timed("-m", "benchmarks.scale", *arguments, log=Path(folder) / "log.txt")
-        measured: dict[str, float] = json.loads(output.read_text(encoding="utf-8"))
+        measured: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
     return measured
 
 
-def drive(count: int) -> dict[str, float]:
+def drive(count: int) -> dict[str, Any]:
     """Be the driver of that many trials, and return what each of them took."""
     trials = make_trials(count, epochs=EPOCHS)
     driver = psutil.Process()
     ended = peak_bytes = 0
     wall = processor = 0.0
+    by_thousand: list[dict[str, float]] = []
+    last = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder, Progress(trials, Console(quiet=True), quiet=True) as progress:
 
         def on_event(event: Event) -> None:
-            nonlocal ended, wall, processor, peak_bytes
+            nonlocal ended, wall, processor, peak_bytes, last
             progress(event)
             if not isinstance(event, TrialEnded):
                 return
@@ -118,6 +137,18 @@ def drive(count: int) -> dict[str, float]:
             peak_bytes = max(peak_bytes, driver.memory_info().rss)
             if ended == STARTED:
                 wall, processor = time.perf_counter(), time.process_time()
+            if ended % THOUSAND == 0:
+                now = time.perf_counter(), time.process_time()
+                by_thousand.append(
+                    {
+                        "ended": ended,
+                        "wall_seconds_a_trial": (now[0] - last[0]) / THOUSAND,
+                        "processor_seconds_a_trial": (now[1] - last[1]) / THOUSAND,
+                        "resident_gigabytes": driver.memory_info().rss / 1e9,
+                        "files": sum(1 for _ in Path(folder).rglob("*.parquet")),
+                    }
+                )
+                last = now
 
         outcome = run_trials(trials, run_dir=Path(folder), settings=SETTINGS, on_event=on_event)
         seconds = {"wall_seconds": time.perf_counter() - wall, "processor_seconds": time.process_time() - processor}
@@ -126,6 +157,7 @@ def drive(count: int) -> dict[str, float]:
         **{name: value / (count - STARTED) for name, value in seconds.items()},
         "peak_gigabytes": max(peak_bytes, driver.memory_info().rss) / 1e9,
         "trials": count,
+        "by_thousand": by_thousand,
     }
 
 

@@ -8,7 +8,7 @@ The pipeline, one module a noun:
     rate_search.py  learning_rate: auto              -> rates, the best of a few short tries each
     scheduling/     Trials on Ray Tune, ASHA         -> one training each, stopped early where hopeless
     training/       a Trial                          -> epochs, then its score on the test split
-    results.py      rows, epochs, predictions        -> Parquet
+    results.py      rows, epochs, predictions        -> Parquet, one file a trial; compaction.py joins them
     ranking.py      results                          -> ranking, ties, frontier, pick
     value.py        results                          -> costs, frontier, winners under each budget
     gains.py        results                          -> what each choice buys, pair by pair

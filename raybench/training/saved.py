@@ -21,6 +21,8 @@ from raybench.errors import RunError, WeightsError
 from raybench.mirror import bring, is_there, publish
 from raybench.records import ModelSpec, Status, Trial, TrialResult
 from raybench.results import read_trial
+from raybench.row_files import number_of
+from raybench.row_places import place_of_trial
 from raybench.training.architectures import model_kind
 from raybench.training.backbone import backbone_digest, backbone_tensors, head_tensors
 from raybench.training.models import build_unset
@@ -95,9 +97,11 @@ def open_trial(run_dir: Path, trial: Trial) -> SavedNetwork:
     ended_trial(run_dir, trial)
     path = bring(weights_path(run_dir, trial.trial_id))
     if not path.is_file():
+        row = place_of_trial(run_dir, "results", trial.trial_id)
+        whose = "it" if number_of(row) is None else "its trials, this one among them,"
         raise RunError(
             f"{run_dir}: the weights of trial {trial.trial_id} ({describe(trial)}) are missing: there is no {path}; "
-            f"delete {run_dir / 'results' / trial.trial_id}.parquet and resume the run to have it trained again"
+            f"delete {row} and resume the run to have {whose} trained again"
         )
     bring(card_path(path))
     backbone_file = read_card(path).backbone_file
