@@ -371,6 +371,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def names_in(folder: Path) -> set[str]:
+    """Return the files of a folder of a run directory, wherever that is. Raises StorageError, OSError."""
+    mirror = mirror_of(folder)
+    if mirror is not None:
+        return {name for name, _ in mirror.names(folder.relative_to(mirror.folder).as_posix())}
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
 def remove_files(paths: Collection[Path]) -> None:
     """Remove files of one run directory, those that are there. Raises StorageError, OSError."""
     mirror = mirror_of(next(iter(paths))) if paths else None

@@ -204,7 +204,7 @@ def _found(
     console: Console,
 ) -> Iterator[tuple[Trial, list[str]]]:
     """Yield each trial that is there, whole, with the folders that hold something of it; tell what is damaged."""
-    for trial_id in [trial_id for trial_id in wanted if trial_id in rows]:
+    for trial_id in [trial_id for trial_id in rows if trial_id in wanted]:  # those of one file follow one another
         trial, row = wanted[trial_id], rows[trial_id]
         if row is None:
             damaged: Path | None = folder / "results" / f"{trial_id}.parquet"

@@ -9,7 +9,9 @@ Covered: a merge by another process while files are listed or read: see `settled
 """
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -28,8 +30,10 @@ from raybench.row_files import (
 
 T = TypeVar("T")
 
-LISTINGS: Final = 20
-"""Times that files are listed anew because others were merged meanwhile, before that is taken to be an error."""
+PATIENCE_SECONDS: Final = 180
+"""How long files are read anew because others were merged meanwhile: ten thousand trials take half a minute."""
+PAUSE_SECONDS: Final = 0.02
+"""Before that."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,14 +135,14 @@ def settled(run_dir: Path, read: Callable[[Places], T]) -> T:
         RunError: what `read` raises, or the folder cannot be read.
 
     """
-    for _ in range(LISTINGS):
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < give_up_at:
         before = merged_names(run_dir)
-        try:
+        with suppress(MissingFileError):
             found = read(places(run_dir))
-        except MissingFileError:
-            continue
-        if before == merged_names(run_dir):
-            return found
+            if before == merged_names(run_dir):
+                return found
+        time.sleep(PAUSE_SECONDS)
     raise RunError(f"{run_dir}: its files are merged or removed all the time; try it again")
 
 

@@ -38,7 +38,7 @@ from raybench.manifest import (
     read_manifest,
     write_manifest,
 )
-from raybench.mirror import opened, remove
+from raybench.mirror import names_in, opened, remove_files
 from raybench.plan import NOTHING_TAKEN, TakenOver
 from raybench.prices import prices
 from raybench.progress import Progress, tell_problems
@@ -347,8 +347,9 @@ def _begun(run_dir: Path, trials: Sequence[Trial], statuses: Mapping[str, Status
 def _tidy(run_dir: Path, done: Collection[str]) -> None:
     """Remove what processes left that died while they wrote, and the checkpoints of trials that have a row."""
     remove_left(run_dir)
-    for trial_id in done:
-        remove(state_path(run_dir, trial_id))
+    states = [state_path(run_dir, trial_id) for trial_id in done]
+    there = names_in(states[0].parent) if states else set()
+    remove_files([path for path in states if path.name in there])
 
 
 def _merge_files(run_dir: Path, console: Console) -> None:
