@@ -25,6 +25,8 @@ INSTANCE_LABEL = "raybench/instance"
 """Label of a Ray node that names its machine type, which prices are listed by."""
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
 """Label of a Ray node that names the kind of its accelerator: Ray sets it where it finds a GPU."""
+GROUP_LABEL = "ray.io/node-group"
+"""Label of a Ray node that a launcher started, with its kind of node."""
 STEP = 0.0001
 """Ray counts resources in ten-thousandths."""
 ACCELERATOR = "accelerator_type:"
@@ -48,6 +50,8 @@ class Node:
     host: str = field(default="", compare=False)
     instance_type: str | None = field(default=None, compare=False)
     """What it is labelled with."""
+    group: str | None = field(default=None, compare=False)
+    """Which of its kinds of node a launcher of clusters (`ray up`, KubeRay) started it as; None: no launcher did."""
     listens: tuple[str, int] | None = field(default=None, compare=False)
     """Address and port of Ray's process there."""
 
@@ -151,6 +155,7 @@ def _node(said: Mapping[str, Any]) -> Node:
         node_id=said["NodeID"],
         host=said.get("NodeManagerHostname", ""),
         instance_type=labels.get(INSTANCE_LABEL),
+        group=labels.get(GROUP_LABEL),
         listens=(said["NodeManagerAddress"], said["NodeManagerPort"]),
     )
 

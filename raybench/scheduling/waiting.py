@@ -38,8 +38,6 @@ SPARE: Final = 32
 """Trials that wait on an autoscaled cluster: eight machines' worth at a quarter of a GPU each, started at once."""
 STATUS_SECONDS: Final = 10
 """How long Ray may take to say what its autoscaler does."""
-STATUS_KEY: Final = b"__autoscaling_status"
-"""Under which Ray's older autoscaler, which knows no labels, keeps what it does."""
 
 
 def wait_for_machines(
@@ -56,7 +54,7 @@ def wait_for_machines(
 
     """
     missing = _missing(request, machines())
-    if not missing or not is_autoscaled():
+    if not missing or not is_autoscaled(machines()):
         return
     began, told = time.monotonic(), 0
     _ask_for(missing)
@@ -89,7 +87,7 @@ def spare(request: ResourceRequest) -> int:
 
     One at a time of several workers each: while it waits it has processes of its own already.
     """
-    if not is_autoscaled():
+    if not is_autoscaled(nodes()):
         return 0
     return SPARE if request.workers == 1 else 1
 
@@ -117,10 +115,12 @@ def _described(kinds: Sequence[str], amounts: Sequence[str]) -> str:
     return f"{' or '.join(kinds)} ({', '.join(amounts)})" if kinds else joined([*amounts])
 
 
-def is_autoscaled() -> bool:
-    """Return whether machines are started for trials that wait: by Ray's autoscaler, the present or the older one."""
-    kept = ray.experimental.internal_kv._internal_kv_get(STATUS_KEY)  # noqa: SLF001 - no public way without a dashboard
-    return kept is not None or _state().autoscaler_state_version > 0
+def is_autoscaled(machines: Sequence[Node]) -> bool:
+    """Return whether machines may be started for trials that wait: a launcher of clusters has started some already.
+
+    Ray's autoscaler itself runs everywhere, even where all that it can do is to look on.
+    """
+    return any(machine.group for machine in machines)
 
 
 def _infeasible() -> list[str]:

@@ -86,7 +86,11 @@ def address(variables: Mapping[str, str], tmp_path_factory: pytest.TempPathFacto
     (folder / "cluster.json").write_text(cluster_file(port))
     head = [str(Path(sys.executable).with_name("ray")), "start", "--head", f"--port={port}", "--num-cpus=0", "--block"]
     options = ["--include-dashboard=false", f"--temp-dir={folder}", f"--autoscaling-config={folder}/cluster.json"]
-    of_the_head = {"RAY_CLOUD_INSTANCE_ID": HEAD_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID}
+    of_the_head = {
+        "RAY_NODE_TYPE_NAME": HEAD_TYPE,
+        "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
+    }
     autoscaler = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1"}
     said = folder / "said"
     with said.open("w") as output:
