@@ -39,7 +39,7 @@ test-browser: $(INSTALLED) ## Set up, open reports in Debian's Chromium, test an
 # be had, their tests are left out, with the reason.
 test-cluster: $(INSTALLED) ## Set up, let `ray up` make a cluster of hosts on this machine, run experiments on it
 	@bash tests/cluster/install_hosts.sh
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cluster -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cluster $(ARGS)
 
 coverage: $(INSTALLED) ## Run the tests and say which lines and branches none of them takes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing $(ARGS)

@@ -47,7 +47,7 @@ def test_a_trial_of_a_machine_that_is_taken_away_goes_on_elsewhere_and_has_not_f
     taken: list[str] = []
 
     def take_away() -> None:
-        wait_until((tmp_path / "long.waits").exists, "a trial in its second epoch", seconds=60, every=0.05)
+        wait_until((tmp_path / "long.waits").exists, "a trial in its second epoch", seconds=150, every=0.05)
         (start,) = starts(tmp_path)
         taken.append(start["instance_type"])
         rays.remove_node(nodes[taken[0]], allow_graceful=False)
