@@ -17,7 +17,16 @@ from raybench.events import Notice
 from raybench.pace import pace_keys
 from raybench.records import Footprint, Pace, ResourceRequest, Trial
 from raybench.scheduling.meters import Origin
-from raybench.scheduling.resources import Node, Share, count_places, count_workers, device_name, fit, kinds_of
+from raybench.scheduling.resources import (
+    Node,
+    Share,
+    count_places,
+    count_workers,
+    device_name,
+    fit,
+    is_of_kind,
+    kinds_of,
+)
 from raybench.scheduling.survey import MOST_ON_A_GPU, Survey, on_machine
 
 
@@ -80,7 +89,7 @@ def settle(
     for place, (name, alike) in enumerate(kinds.items()):
         machine = alike[0]
         known = steps.setdefault(name, {})
-        own = [trial for trial in trials if any(_accepts(request, trial, each) for each in alike)]
+        own = [each for each in trials if any(is_of_kind(one, kinds_of(request, each.model.name)) for one in alike)]
         by_key = _by_key(own)
         asked = {key: trial for key, trial in by_key.items() if key not in known}
         with Survey(
@@ -113,11 +122,6 @@ def settle(
     )
     device = next(iter(kinds), None)
     return Settled(share=share, choices=chosen, device=device, worker_seconds=worker_seconds)
-
-
-def _accepts(request: ResourceRequest, trial: Trial, machine: Node) -> bool:
-    kinds = kinds_of(request, trial.model.name)
-    return not kinds or machine.accelerator in kinds
 
 
 def _by_key(trials: Iterable[Trial]) -> dict[str, Trial]:

@@ -86,10 +86,6 @@ class Share:
         """What is held by each worker, by Ray's names."""
         return {"CPU": self.cpu, "GPU": self.held_gpu} if self.gpu else {"CPU": self.held_cpu}
 
-    def may_be_on(self, machine: "Node") -> bool:
-        """Return whether the machine is of a kind that was asked for."""
-        return not self.accelerators or machine.accelerator in self.accelerators
-
     @property
     def held_cpu(self) -> float:
         """Cores that nobody else gets."""
@@ -218,6 +214,11 @@ def label_selector(kinds: tuple[str, ...]) -> dict[str, str]:
     return {ACCELERATOR_LABEL: kinds[0] if len(kinds) == 1 else f"in({','.join(kinds)})"}
 
 
+def is_of_kind(machine: Node, kinds: tuple[str, ...]) -> bool:
+    """Return whether a machine is of one of these kinds; any is where there are none."""
+    return not kinds or machine.accelerator in kinds
+
+
 def all_kinds(request: ResourceRequest) -> tuple[str, ...]:
     """Return the kinds of accelerator that some trial may run on; empty: any machine."""
     if not all(request.accelerators.values()):
@@ -255,7 +256,7 @@ def fit(request: ResourceRequest, machines: Sequence[Node]) -> Share:
     check_request(request)
     check_kinds(request, machines)
     kinds = all_kinds(request)
-    machines = [machine for machine in machines if not kinds or machine.accelerator in kinds]
+    machines = [machine for machine in machines if is_of_kind(machine, kinds)]
     most_gpus = max((machine.gpus for machine in machines), default=0.0)
     most_cpus = max((machine.cpus for machine in machines), default=0.0)
     gpu = request.gpu if request.gpu is not None else float(most_gpus >= 1)
@@ -319,7 +320,7 @@ def count_workers(share: Share, machines: Sequence[Node]) -> int:
 
 
 def _places(share: Share, machine: Node) -> int:
-    if not share.may_be_on(machine):
+    if not is_of_kind(machine, share.accelerators):
         return 0
     by_cpu = _steps(machine.cpus) // _steps(share.cpu)
     if not share.gpu:

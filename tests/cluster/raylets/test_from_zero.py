@@ -2,8 +2,6 @@
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,7 +11,7 @@ import psutil
 import pytest
 
 from raybench.results import load_results
-from tests.cluster.hosts import wait_until
+from tests.cluster.raylets.heads import TOKEN_VARIABLES, free_port, started_head
 
 pytestmark = [pytest.mark.minutes, pytest.mark.timeout(400)]
 
@@ -74,36 +72,24 @@ def cluster_file(port: int) -> str:
 
 @pytest.fixture(scope="module")
 def variables() -> Mapping[str, str]:
-    return os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
+    return os.environ | TOKEN_VARIABLES
 
 
 @pytest.fixture(scope="module")
-def address(variables: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("z")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder, port = tmp_path_factory.mktemp("z"), free_port()
     (folder / "cluster.json").write_text(cluster_file(port))
-    head = [str(Path(sys.executable).with_name("ray")), "start", "--head", f"--port={port}", "--num-cpus=0", "--block"]
-    options = ["--include-dashboard=false", f"--temp-dir={folder}", f"--autoscaling-config={folder}/cluster.json"]
+    options = ["--num-cpus=0", f"--autoscaling-config={folder}/cluster.json"]
     of_the_head = {
         "RAY_NODE_TYPE_NAME": HEAD_TYPE,
         "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
     }
     autoscaler = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1"}
-    said = folder / "said"
-    with said.open("w") as output:
-        everything = {**variables, **of_the_head, **autoscaler}
-        process = subprocess.Popen(
-            [*head, *options], env=everything, stdout=output, stderr=output, start_new_session=True
-        )
     try:
-        wait_until(lambda: "Ray runtime started" in said.read_text(), "a head", seconds=60, every=0.2)
-        yield f"127.0.0.1:{port}"
+        with started_head(folder, port, *options, variables={**of_the_head, **autoscaler}) as address:
+            yield address
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=60)
         for left in psutil.process_iter(["cmdline"]):  # machines that its autoscaler started
             if any(str(folder) in part for part in left.info["cmdline"] or ()):
                 left.kill()

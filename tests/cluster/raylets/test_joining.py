@@ -1,19 +1,15 @@
 """A cluster that asks for a token: who brings it may join, everybody else is told what to bring, at once."""
 
-import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from raybench.scheduling.joining import why_not
-from tests.cluster.hosts import wait_until
+from tests.cluster.raylets.heads import TOKEN, free_port, started_head
 
-TOKEN, ANOTHER = "a" * 64, "b" * 64
+ANOTHER = "b" * 64
 SOON_SECONDS = 15
 """Ray itself goes on trying for 20."""
 
@@ -21,21 +17,8 @@ SOON_SECONDS = 15
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return where the head of such a cluster listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("r")
-    options = ["--num-cpus=1", "--include-dashboard=false", f"--temp-dir={folder}", "--block"]
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", f"--port={port}", *options]
-    variables = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
-    with (folder / "said").open("w") as said:
-        head = subprocess.Popen(command, env=variables, stdout=said, stderr=said, start_new_session=True)
-    try:
-        wait_until(lambda: "Ray runtime started" in (folder / "said").read_text(), "a head", seconds=60, every=0.2)
-        yield f"127.0.0.1:{port}"
-    finally:
-        os.killpg(head.pid, signal.SIGTERM)
-        head.wait(timeout=60)
+    with started_head(tmp_path_factory.mktemp("r"), free_port(), "--num-cpus=1") as address:
+        yield address
 
 
 @pytest.fixture
