@@ -15,9 +15,10 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # as Ray itself does
 
 from raybench.errors import InputError
-from raybench.scheduling.joining import last_line, reach, why_not
+from raybench.scheduling.joining import MODE_VARIABLE, last_line, reach, token_mode
 from raybench.scheduling.resources import INSTANCE_LABEL, check_declared
 
 LOCAL_INSTANCE = "local"
@@ -25,8 +26,8 @@ LOCAL_INSTANCE = "local"
 OBJECT_STORE_BYTES = 100 * 2**20
 """Results travel as rows on disk and images through the page cache: Ray's shared memory stays nearly empty."""
 SILENT = logging.CRITICAL + 1
-LEFT_BY_RAY = {"PYTHONBREAKPOINT", "RAY_AUTH_MODE"}
-"""Environment variables that ray.init sets and leaves behind."""
+LEFT_BEHIND = {"PYTHONBREAKPOINT", MODE_VARIABLE}
+"""Environment variables that `ray.init` and a session set."""
 MEMORY_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",  # trials compute in a thread, whose own arena would hold no large tensors
     "MALLOC_MMAP_THRESHOLD_": str(2**32),  # tensors come from memory that was freed before, not as new pages
@@ -99,8 +100,9 @@ def ray_session(
         yield True
     finally:
         ray.shutdown()
-        for name in LEFT_BY_RAY - variables:
+        for name in LEFT_BEHIND - variables:
             os.environ.pop(name, None)
+        _read_environment()
 
 
 @contextmanager
@@ -142,15 +144,18 @@ def _start_here(num_cpus: int | None, num_gpus: int | None) -> None:
 
 
 def _join(address: str) -> None:
-    why = why_not(address)
+    os.environ[MODE_VARIABLE] = token_mode(address)
+    _read_environment()
     try:
-        if why is None:
-            _init(address=address)
+        _init(address=address)
     except Exception as error:
-        why = last_line(str(error))
-        raise InputError(f"--address: {address!r} cannot be joined: {why}") from error
-    if why is not None:
-        raise InputError(f"--address: {address!r} cannot be joined: {why}")
+        raise InputError(f"--address: {address!r} cannot be joined: {last_line(str(error))}") from error
+
+
+def _read_environment() -> None:
+    """Let Ray forget what it was told by environment variables before: one session asks for a token, another not."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _init(**options: Any) -> None:  # noqa: ANN401 - ray.init's own

@@ -20,20 +20,15 @@ from uuid import uuid4
 import ray
 from pydantic import TypeAdapter, ValidationError
 from ray.actor import ActorHandle
-from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raybench.errors import RaybenchError, RunError
+from raybench.errors import RunError
 from raybench.mirror import publish_log
 from raybench.records import Verdict
 from raybench.scheduling.asha import Decision
 from raybench.scheduling.cluster import lost_process
 
 LOG_NAME = "decisions.jsonl"
-MOST_STARTS = 3
-"""Of a desk."""
-OPENING_SECONDS = 60
-"""How long its process may take to start."""
 NAMESPACE = "raybench"
 MOST_ASKING = 1000
 """Trials that may ask at once; one more waits for an answer to another."""
@@ -173,10 +168,6 @@ class Desk:
         """Let a trial end with an epoch; a stop that is known already stays as it is."""
         self._stops.setdefault(trial_id, epoch)
 
-    async def is_open(self) -> bool:
-        """Return that it is."""
-        return True
-
     async def ask(self, trial_id: str, epoch: int) -> str:
         """Return what the trial does, which has done this epoch: a `Verdict`."""
         if trial_id in self._stops and epoch >= self._stops[trial_id]:
@@ -195,31 +186,8 @@ def open_desk(log: Path | None) -> Iterator[str]:
 
     The name is new each time, so that two runs on one cluster never meet.
     """
-    desk, name = _opened(log)
-    try:
-        yield name
-    finally:
-        if lost_process() is None:  # else nobody is there any more who could end it
-            ray.kill(desk)
-
-
-def _opened(log: Path | None) -> tuple[ActorHandle[Any], str]:
-    """Start a desk, once more where Ray loses it at once, as was seen on a busy machine; return it and its name."""
     here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
-    reason = ""
-    for _ in range(MOST_STARTS):
-        name = f"desk-{uuid4().hex}"
-        desk: Any = _start(log, name, here)
-        try:
-            ray.get(desk.is_open.remote(), timeout=OPENING_SECONDS)
-        except RayError as error:
-            reason = str(error)
-        else:
-            return desk, name
-    raise RaybenchError(f"Ray could not start the process that trials ask whether to go on: {reason}; run it again")
-
-
-def _start(log: Path | None, name: str, here: NodeAffinitySchedulingStrategy) -> ActorHandle[Any]:
+    name = f"desk-{uuid4().hex}"
     desk: Any = (
         ray.remote(Desk)
         .options(
@@ -233,8 +201,11 @@ def _start(log: Path | None, name: str, here: NodeAffinitySchedulingStrategy) ->
         )
         .remote(log)
     )
-    handle: ActorHandle[Any] = desk
-    return handle
+    try:
+        yield name
+    finally:
+        if lost_process() is None:  # else nobody is there any more who could end it
+            ray.kill(desk)
 
 
 def find_desk(name: str) -> ActorHandle[Any]:

@@ -1,8 +1,9 @@
 """Whether a Ray cluster can be joined at an address, found out before this process tries: Ray sets itself no limit.
 
-In: `HOST:PORT`, or `auto`. Out: nothing, or what is wrong there and what to do.
+In: `HOST:PORT`, or `auto`. Out: whether this process is to ask for a token there, or what is wrong and what to do.
 """
 
+import os
 import queue
 import socket
 import subprocess
@@ -21,10 +22,12 @@ JOIN_SECONDS: Final = 40
 """How long Ray may take to join from there: one that does not answer as Ray would keep it busy for minutes."""
 TRY_TO_JOIN: Final = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
 ADDRESS_ACCEPTED: Final = "give HOST:PORT of the Ray head node of a cluster that this machine is a node of, or auto"
-BRING_IT: Final = "copy ~/.ray/auth_token of its head to this machine, and set RAY_AUTH_MODE=token"
+MODE_VARIABLE: Final = "RAY_AUTH_MODE"
+BRING_IT: Final = "copy ~/.ray/auth_token of its head to this machine"
+ANOTHER_TOKEN: Final = f"it asks for a token, and this process gives none or another one; {BRING_IT}"
 REASONS: Final[Mapping[str, str]] = {
-    "InvalidAuthToken": f"it asks for a token, and this process gives none or another one; {BRING_IT}",
-    "no authentication token was found": f"there is no token here, though RAY_AUTH_MODE asks for one; {BRING_IT}",
+    "InvalidAuthToken": ANOTHER_TOKEN,
+    "no authentication token was found": f"it asks for a token, and there is none here; {BRING_IT}",
     "No node info found matching attributes": (
         "this machine is no node of it; run the command on its head, or make this machine a node with 'ray start "
         "--address=HOST:PORT'"
@@ -54,15 +57,41 @@ def reach(address: str) -> None:
         raise InputError(f"--address: {address!r} does not answer ({error}); {ADDRESS_ACCEPTED}") from error
 
 
-def why_not(address: str, *, limit_seconds: float = JOIN_SECONDS) -> str | None:
-    """Return what keeps a process of this machine from joining, and what to do; None where it can.
+def token_mode(address: str, *, limit_seconds: float = JOIN_SECONDS) -> str:
+    """Return the value of `RAY_AUTH_MODE` with which a process of this machine can join: `disabled` or `token`.
+
+    It has to be the cluster's own. A process that asks for a token where the cluster has none joins as well, but
+    whatever it starts is lost: the cluster cannot call it. Ray asks for one wherever this machine has one, which it
+    has since Ray was first started here.
+
+    Raises:
+        InputError: it cannot be joined, or the environment says otherwise than the cluster.
+
+    """
+    wanted = os.environ.get(MODE_VARIABLE)
+    mode = "disabled"
+    reason = why_not(address, mode=mode, limit_seconds=limit_seconds)
+    if reason is None and wanted == "token":
+        reason = f"it asks for no token, but {MODE_VARIABLE}=token is set here; unset it, or start the cluster with it"
+    elif reason == ANOTHER_TOKEN and wanted not in {None, "token"}:
+        reason = f"it asks for a token, but {MODE_VARIABLE}={wanted} is set here; unset it"
+    elif reason == ANOTHER_TOKEN:
+        mode = "token"
+        reason = why_not(address, mode=mode, limit_seconds=limit_seconds)
+    if reason is not None:
+        raise InputError(f"--address: {address!r} cannot be joined: {reason}")
+    return mode
+
+
+def why_not(address: str, *, mode: str, limit_seconds: float = JOIN_SECONDS) -> str | None:
+    """Return what keeps a process from joining that asks for a token, or does not; None where it can.
 
     It is tried in a process of its own, which can be ended.
     """
     until = time.monotonic() + limit_seconds
     lines: queue.Queue[str | None] = queue.Queue()
     said: list[str] = []
-    with _attempt(address) as attempt:
+    with _attempt(address, mode) as attempt:
         assert attempt.stderr is not None  # noqa: S101 - asked for below
         threading.Thread(target=_read, args=(attempt.stderr, lines), daemon=True).start()
         while True:
@@ -86,10 +115,14 @@ def last_line(text: str) -> str:
 
 
 @contextmanager
-def _attempt(address: str) -> "Iterator[subprocess.Popen[str]]":
-    command = [sys.executable, "-c", TRY_TO_JOIN, address]
+def _attempt(address: str, mode: str) -> "Iterator[subprocess.Popen[str]]":
     with subprocess.Popen(  # noqa: S603 - this Python
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", TRY_TO_JOIN, address],
+        env={**os.environ, MODE_VARIABLE: mode},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as attempt:
         try:
             yield attempt

@@ -13,6 +13,8 @@ from tests.cluster.hosts import wait_until
 
 TOKEN = "a" * 64
 TOKEN_VARIABLES = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
+END_SECONDS = 3
+"""Ray itself takes half a minute."""
 
 
 def free_port() -> int:
@@ -39,4 +41,8 @@ def started_head(folder: Path, port: int, *options: str, variables: Mapping[str,
         yield f"127.0.0.1:{port}"
     finally:
         os.killpg(head.pid, signal.SIGTERM)
-        head.wait(timeout=60)
+        try:
+            head.wait(timeout=END_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(head.pid, signal.SIGKILL)
+            head.wait()

@@ -5,8 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
+from ray.cluster_utils import Cluster
 
-from raybench.scheduling.joining import why_not
+from raybench.errors import InputError
+from raybench.records import Verdict
+from raybench.scheduling.cluster import ray_session
+from raybench.scheduling.decisions import find_desk, open_desk
+from raybench.scheduling.joining import BRING_IT, token_mode
 from tests.cluster.raylets.heads import TOKEN, free_port, started_head
 
 ANOTHER = "b" * 64
@@ -30,36 +36,80 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def open_address() -> Iterator[str]:
+    """Return where the head of a cluster listens that asks for no token."""
+    rays = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        yield rays.address
+    finally:
+        rays.shutdown()  # type: ignore[no-untyped-call]
+
+
 @pytest.mark.usefixtures("home")
-def test_who_brings_the_token_may_join(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+@pytest.mark.parametrize("variables", [{"RAY_AUTH_MODE": "token"}, {}], ids=["asked for", "there"])
+def test_who_brings_the_token_may_join(
+    address: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
-    assert why_not(address) is None
+    assert token_mode(address) == "token"
 
 
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": ANOTHER}, "this process gives none or another one; copy"),
-        ({}, "this process gives none or another one; copy"),
-        ({"RAY_AUTH_MODE": "token"}, "there is no token here, though RAY_AUTH_MODE asks for one; copy"),
+        (
+            {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": ANOTHER},
+            f"and this process gives none or another one; {BRING_IT}",
+        ),
+        ({}, f"and there is none here; {BRING_IT}"),
+        ({"RAY_AUTH_MODE": "token"}, f"and there is none here; {BRING_IT}"),
+        ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": TOKEN}, "but RAY_AUTH_MODE=disabled is set here; unset it"),
     ],
-    ids=["another", "none", "none, though asked for"],
+    ids=["another", "none", "none, though asked for", "not asked for"],
 )
 def test_who_brings_no_token_or_another_is_told_so_before_ray_gives_up(
     address: str, variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    reason = why_not(address, limit_seconds=SOON_SECONDS)
-    assert reason is not None
-    assert said in reason
-    assert "~/.ray/auth_token of its head" in reason
+    with pytest.raises(InputError) as refused:
+        token_mode(address, limit_seconds=SOON_SECONDS)
+    assert str(refused.value) == f"--address: {address!r} cannot be joined: it asks for a token, {said}"
 
 
 def test_what_is_no_ray_is_given_up_within_the_time_that_is_set() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        reason = why_not(f"127.0.0.1:{silent.getsockname()[1]}", limit_seconds=2)
-    assert reason is not None
-    assert reason.startswith("what listens there did not answer as Ray within 2 s; give HOST:PORT")
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(InputError) as refused:
+        token_mode(f"127.0.0.1:{silent.getsockname()[1]}", limit_seconds=2)
+    assert "what listens there did not answer as Ray within 2 s; give HOST:PORT" in str(refused.value)
+
+
+@pytest.mark.usefixtures("home")
+def test_a_cluster_without_token_is_joined_though_this_machine_has_one(
+    open_address: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / ".ray").mkdir()
+    (home / ".ray/auth_token").write_text(TOKEN)
+    assert token_mode(open_address) == "disabled"
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    with pytest.raises(InputError, match="it asks for no token, but RAY_AUTH_MODE=token is set here; unset it"):
+        token_mode(open_address)
+
+
+def test_a_process_that_asked_for_a_token_before_can_use_a_cluster_without_one(open_address: str) -> None:
+    with ray_session(num_cpus=1), open_desk(None) as desk:
+        assert asked(desk) == Verdict.GO_ON
+    with ray_session(address=open_address), open_desk(None) as desk:
+        assert asked(desk) == Verdict.GO_ON, "the cluster could call this process"
+    with ray_session(num_cpus=1), open_desk(None) as desk:
+        assert asked(desk) == Verdict.GO_ON
+
+
+def asked(desk: str) -> str:
+    answer: str = ray.get(  # type: ignore[assignment]
+        find_desk(desk).ask.remote("trial", 1), timeout=60
+    )
+    return answer
