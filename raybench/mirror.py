@@ -35,7 +35,7 @@ SCHEMES: Final = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 ACCEPTED: Final = (
     f"a folder, or a URI that begins with {', '.join(f'{scheme}://' for scheme in SCHEMES[:-1])} or hdfs://"
 )
-LAZY: Final = frozenset({"checkpoints"})
+LAZY: Final = frozenset({"checkpoints", "features"})
 """Folders whose files, large and many, are brought here one by one, by who reads them."""
 SETTLED_SECONDS: Final = 60
 """A file of that age that the store does not hold was taken out of it; a younger one may be on its way there."""

@@ -239,6 +239,8 @@ class Allocation:
     """Of the whole node; None where its instance type is unknown or has no price."""
     cache_limit_bytes: int | None = None
     """Most that the node's cache folder may hold; None: what its disk holds."""
+    several_machines: bool = False
+    """Whether trials of the run may run on other machines as well."""
     tuning: Tuning | None = None
     """Of the trial's model; None: nothing was measured, so the usual choice for the device is taken."""
     device_share: float | None = None

@@ -15,6 +15,7 @@ from pathlib import Path
 from ray.exceptions import RayError
 from ray.tune import Callback
 
+from raybench import feature_parts
 from raybench.choices import Choices
 from raybench.errors import RaybenchError, StorageError
 from raybench.events import Event
@@ -173,6 +174,8 @@ def _run(
         desk = session.enter_context(open_desk(None if settings.asha is None else log.path))
         driver.interruption.pause = find_desk(desk).pause.remote
         shared = _shared(settled, run_dir=run_dir, settings=settings, desk=desk)
+        if shared.several_machines:
+            session.callback(feature_parts.clear, run_dir)
         limits = limits_of(
             settings,
             paces=_paces(settled),
@@ -256,6 +259,7 @@ def _shared(settled: Settled, *, run_dir: Path, settings: Settings, desk: str) -
         memory_bytes=settings.memory_bytes,
         price_per_hour_usd=dict(settings.price_per_hour_usd),
         cache_limit_bytes=settings.cache_limit_bytes,
+        several_machines=settings.address is not None or len(resources.nodes()) > 1,
         desk=desk,
         accelerators=settings.resources.accelerators,
         execute=settings.execute,

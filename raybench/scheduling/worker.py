@@ -75,6 +75,8 @@ class Shared:
     """Of a whole machine, by instance type."""
     cache_limit_bytes: int | None
     """Most that a machine's cache folder may hold; None: what its disk holds."""
+    several_machines: bool
+    """Whether there are others than the driver's, or may come."""
     desk: str
     """Name of the actor that answers whether a trial ends."""
     accelerators: Mapping[str, tuple[str, ...]]
@@ -152,6 +154,7 @@ def allocation_of(
         instance_type=instance_type,
         price_per_hour_usd=shared.price_per_hour_usd.get(instance_type or ""),
         cache_limit_bytes=shared.cache_limit_bytes,
+        several_machines=shared.several_machines,
         tuning=None if step is None else step.tuning,
         device_share=device_share(share, here),
         paces={key: paces[key] for key in pace_keys(trial) if key in paces},

@@ -27,6 +27,7 @@ import torch
 from raybench.cache import cache_root
 from raybench.checkpoint_paths import state_path
 from raybench.cost import add_cost
+from raybench.feature_parts import FOLDER as FEATURES
 from raybench.pace import epochs_of, seconds_alone
 from raybench.records import Allocation, DatasetSpec, EpochRecord, Footprint, Status, Trial, TrialResult, Verdict
 from raybench.results import Predictions, read_trial, write_trial
@@ -76,7 +77,11 @@ def run(
         trial.dataset, with_base=crops(trial.strategy.augmentation), limit_bytes=allocation.cache_limit_bytes
     )
     opened_seconds = time.perf_counter() - opened
-    cache = FeatureCache(root=cache_root(), limit_bytes=allocation.cache_limit_bytes)
+    cache = FeatureCache(
+        root=cache_root(),
+        limit_bytes=allocation.cache_limit_bytes,
+        shared=run_dir / FEATURES if allocation.several_machines else None,
+    )
     training = Training(trial, images, device=device, tuning=allocation.tuning, cache=cache, ranks=ranks)
     checkpointer = Checkpointer(state_path(run_dir, trial.trial_id), checkpoint_seconds)
     with shared_first_phase(run_dir, trial, _conditions(allocation, device)) as first_phase:

@@ -26,15 +26,14 @@ from torch import Tensor
 from raybench.atomic import replacing
 from raybench.cache import Claim, create, discard, entry_folder
 from raybench.eviction import make_room, remove
+from raybench.feature_parts import FeatureParts, same_code
 from raybench.training.backbone import backbone_digest
 from raybench.training.data import ImageData
-from raybench.training.feature_rows import StoredRows
+from raybench.training.feature_rows import Positions, StoredRows
 from raybench.training.network import Network
 
 FORMAT: Final = 1
 """Version of the files, and of how an image becomes a row; part of every key."""
-SAME_CODE: Final = 0.01
-"""Probes that differ by no more than this part of their length come from the same code, on whatever kernels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +44,8 @@ class FeatureCache:
     """The cache folder."""
     limit_bytes: int | None = None
     """Most that everything in it may take; None: what the disk holds."""
+    shared: Path | None = None
+    """Folder through which machines give one another what they computed; None: no other machine takes part."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,8 +77,11 @@ class Identity:
 class FeatureEntry:
     """An entry of the cache, in use for as long as this object is there."""
 
-    def __init__(self, cache: FeatureCache, folder: Path, claim: Claim, rows: StoredRows) -> None:
+    def __init__(
+        self, cache: FeatureCache, folder: Path, claim: Claim, rows: StoredRows, parts: FeatureParts | None
+    ) -> None:
         self.rows = rows
+        self._parts = parts
         self._cache = cache
         self._folder = folder
         self._claim = claim
@@ -87,6 +91,22 @@ class FeatureEntry:
         with contextlib.suppress(OSError):
             return make_room(self._cache.root, self._cache.limit_bytes, self.rows.file_bytes, without=self._folder)
         return False
+
+    def computed(self, positions: Positions, seconds: float) -> None:
+        """Let other machines know of rows that were computed and written here."""
+        if self._parts is not None:
+            self._parts.computed(self.rows, positions, seconds)
+
+    def give(self) -> None:
+        """Give other machines what they have not been given yet."""
+        if self._parts is not None:
+            self._parts.give(self.rows)
+
+    def take(self) -> None:
+        """Take what other machines have given by now. Raises OSError where it cannot be written here."""
+        if self._parts is not None:
+            for seconds in self._parts.take(self.rows):
+                self.add_batch_seconds(seconds)
 
     def leave(self) -> None:
         """Let go of the entry; one that holds nothing goes."""
@@ -149,7 +169,7 @@ def open_entry(cache: FeatureCache, identity: Identity, probe: Tensor, *, datase
     made = probe.float().cpu().numpy()
     claim = create(folder)
     known = _read_probe(folder, made.shape[1])
-    if known is not None and not np.linalg.norm(known - made) <= SAME_CODE * np.linalg.norm(made):
+    if known is not None and not same_code(known, made):
         claim.close()
         discard(folder)
         claim, known = create(folder), None
@@ -159,7 +179,10 @@ def open_entry(cache: FeatureCache, identity: Identity, probe: Tensor, *, datase
             temporary.write_text(json.dumps(description), encoding="utf-8")
         with replacing(folder / _PROBE) as temporary:
             temporary.write_bytes(made.tobytes())
-    return FeatureEntry(cache, folder, claim, StoredRows(folder, rows, made.shape[1]))
+    parts = None
+    if cache.shared is not None:
+        parts = FeatureParts(cache.shared / identity.key, entry=folder, probe=made)
+    return FeatureEntry(cache, folder, claim, StoredRows(folder, rows, made.shape[1]), parts)
 
 
 _PROBE: Final = "probe.f32"

@@ -9,7 +9,6 @@ its own: the same shape means the same kernels, so that a row depends neither on
 Where the cache cannot be written, or its limit leaves no room, features stay in memory for this trial.
 """
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,8 +37,6 @@ _LAPSE_BATCHES: Final = 5
 _UNKNOWN_BATCH_SECONDS: Final = 5.0
 """What a batch takes, as long as nobody knows."""
 _WAIT_SECONDS: Final = 0.01
-_START_STEP: Final = 0.618033988749895
-"""Fraction of the golden ratio: its multiples lie far apart, so that processes begin at different images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +113,11 @@ class FrozenFeatures:
         if len(missing) and self._entry is not None and not self._entry.has_room():
             self._leave_cache()
         try:
+            if len(missing) and self._entry is not None:
+                self._entry.take()
             self._fill(missing)
+            if self._entry is not None:
+                self._entry.give()
             if not len(self._seconds()):
                 # All rows come from processes that died before they said how long they took.
                 self._compute(positions[: self._batch])
@@ -147,14 +148,18 @@ class FrozenFeatures:
         return self._own_seconds if self._entry is None else self._entry.batch_seconds().tolist()
 
     def _fill(self, queue: Positions) -> None:
-        # Each process begins elsewhere, and passes over what others have begun.
-        queue = np.roll(np.sort(queue), -int(os.getpid() * _START_STEP % 1 * len(queue)))
+        # Each process goes its own way through the images, and passes over what others have begun or done: two that
+        # went the same way, on machines that hear of one another late, would do the same all along.
+        blocks = np.array_split(np.sort(queue), max(1, len(queue) // self._batch))
+        queue = np.concatenate([blocks[block] for block in np.random.default_rng().permutation(len(blocks))])
         while len(queue := self._rows.missing(queue)):
             free = self._rows.unbegun(queue, self._lapse_seconds())
             if len(free):
                 self._compute(self._filled_up(free[: self._batch]))
             else:
                 time.sleep(_WAIT_SECONDS)
+            if self._entry is not None:
+                self._entry.take()
 
     def _filled_up(self, positions: Positions) -> Positions:
         """Return a whole batch: what is not needed yet costs no more than repeating what is. The test split first."""
@@ -185,6 +190,8 @@ class FrozenFeatures:
         else:
             self._entry.add_batch_seconds(seconds)
         self._rows.write(positions, rows)
+        if self._entry is not None:
+            self._entry.computed(positions, seconds)
 
     def _leave_cache(self) -> None:
         """Go on in memory, with the rows that are there."""
