@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test chaos fuzz test-browser test-cluster coverage bench lint format wheel wheel-quick clean
+.PHONY: help quickstart test chaos fuzz test-browser test-cluster test-raylets coverage bench lint format wheel wheel-quick clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,11 +35,14 @@ test-browser: $(INSTALLED) ## Set up, open reports in Debian's Chromium, test an
 	@bash tests/browser/install_chromium.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser $(ARGS)
 
-# Several nodes: as Ray's processes on this machine, and as hosts made of Linux namespaces, as root; where these cannot
-# be had, their tests are left out, with the reason.
-test-cluster: $(INSTALLED) ## Set up, let `ray up` make a cluster of hosts on this machine, run experiments on it
+# Several machines, as hosts made of Linux namespaces, as root; where these cannot be had, left out, with the reason.
+test-cluster: $(INSTALLED) ## Set up, let `ray up` make a cluster of hosts on this machine, run experiments on it (8 minutes)
 	@bash tests/cluster/install_hosts.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cluster $(ARGS)
+
+# Several machines, as nothing but Ray's processes on this one.
+test-raylets: $(INSTALLED) ## Set up, run experiments on clusters of Ray's processes (7 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/raylets $(ARGS)
 
 coverage: $(INSTALLED) ## Run the tests and say which lines and branches none of them takes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing $(ARGS)

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from raybench.results import load_results
-from tests.cluster.raylets.heads import TOKEN_VARIABLES, free_port, started_head
+from tests.raylets.heads import TOKEN_VARIABLES, free_port, started_head
 
 pytestmark = [pytest.mark.minutes, pytest.mark.timeout(400)]
 

@@ -13,7 +13,7 @@ from raybench.records import Verdict
 from raybench.scheduling.cluster import ray_session
 from raybench.scheduling.decisions import find_desk, open_desk
 from raybench.scheduling.joining import BRING_IT, token_mode
-from tests.cluster.raylets.heads import TOKEN, free_port, started_head
+from tests.raylets.heads import TOKEN, free_port, started_head
 
 ANOTHER = "b" * 64
 SOON_SECONDS = 15
