@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raybench.cache import cache_root
+from raybench.nvidia import Card, find_cards, mps_runs
 
 if TYPE_CHECKING:
     from raybench.training.devices import Devices
@@ -38,6 +40,8 @@ LEAST_SHARED_MEMORY_BYTES = 1 * GIGABYTE
 """Docker's default of 64 MB makes Ray keep its objects on disk."""
 LEAST_MEMORY_BYTES = 4 * GIGABYTE
 """The driver, Ray and two trials, each with torch loaded, take about this much."""
+IDLE_SHARE = 0.1
+"""Of a GPU's memory in use, or of its time: below it nobody else is taken to work there."""
 EXTRAS = {
     "timm": ("timm", "models timm:NAME"),
     "datasets": ("huggingface", "datasets huggingface:NAME"),
@@ -111,8 +115,10 @@ def check_extras(versions: Mapping[str, str | None]) -> list[Check]:
 def check_gpus(devices: "Devices") -> Check:
     """Look at what torch can train on."""
     if devices.gpus:
-        names = [f"{gpu.name} ({_size(gpu.memory_bytes)})" for gpu in devices.gpus]
-        return Check(name="GPUs", level=Level.OK, detail=", ".join(names))
+        counted = Counter(f"{gpu.name} ({_size(gpu.memory_bytes)})" for gpu in devices.gpus)
+        names = [name if count == 1 else f"{count} x {name}" for name, count in counted.items()]
+        seen = ", ".join(names) + ("; a run uses all of them" if len(devices.gpus) > 1 else "")
+        return Check(name="GPUs", level=Level.OK, detail=seen)
     build = f"torch {devices.torch_version}"
     if devices.cuda_version is None:
         advice = "to train on a GPU, install a torch that is built for it"
@@ -123,6 +129,61 @@ def check_gpus(devices: "Devices") -> Check:
         detail=f"none that {build} (CUDA {devices.cuda_version}) can use; trials run on CPU cores",
         advice="where there is one, see what nvidia-smi says",
     )
+
+
+def check_card(card: Card, visible: str | None) -> Check:
+    """Look at one GPU as the driver tells of it; `visible` is what `CUDA_VISIBLE_DEVICES` says."""
+    name = f"GPU {card.index}"
+    if card.sliced:
+        return _check_slices(name, card, visible or "")
+    use = [f"{card.used_bytes / card.memory_bytes:.0%} of its memory in use"] if card.used_bytes is not None else []
+    use += [f"{card.busy:.0%} busy"] if card.busy is not None else []
+    detail = ", ".join([f"{card.name} ({_size(card.memory_bytes)})", *use])
+    if card.exclusive:
+        advice = (
+            "takes one process at a time, so trials cannot share it: give each whole GPUs (resources: {gpu: 1}), or "
+            f"lift that with 'sudo nvidia-smi -i {card.index} -c DEFAULT'"
+        )
+        return Check(name=name, level=Level.WARN, detail=detail, advice=advice)
+    if (card.used_bytes or 0) > IDLE_SHARE * card.memory_bytes or (card.busy or 0) > IDLE_SHARE:
+        advice = (
+            "somebody uses it: what is measured here is what they leave; CUDA_VISIBLE_DEVICES with the numbers of the "
+            "other GPUs leaves it out"
+        )
+        return Check(name=name, level=Level.WARN, detail=detail, advice=advice)
+    return Check(name=name, level=Level.OK, detail=detail)
+
+
+def _check_slices(name: str, card: Card, visible: str) -> Check:
+    """Look at a GPU that MIG has cut into slices, each of which can count as a GPU."""
+    sizes = ", ".join(f"{part.name} ({_size(part.memory_bytes)})" for part in card.slices) or "none made yet"
+    detail = f"{card.name}, MIG is on, slices: {sizes}"
+    if not card.slices:
+        advice = "make slices with 'sudo nvidia-smi mig -cgi ... -C', or turn MIG off: no process can use the whole"
+        return Check(name=name, level=Level.WARN, detail=detail, advice=advice)
+    if any(part.uuid in visible for part in card.slices):
+        return Check(name=name, level=Level.OK, detail=f"{detail}; those in CUDA_VISIBLE_DEVICES are used")
+    advice = (
+        f"name the slices, and count them, so that each is a GPU: CUDA_VISIBLE_DEVICES="
+        f"{','.join(part.uuid for part in card.slices)} raybench run FILE --num-gpus {len(card.slices)}"
+    )
+    return Check(name=name, level=Level.WARN, detail=detail, advice=advice)
+
+
+def check_sharing(gpus: int, cores: int, *, mps: bool) -> Check:
+    """Say when trials that share one of some GPUs may not pay."""
+    if cores < 2 * gpus:
+        advice = "trials that share a GPU would have less than a core each to prepare images: give them whole GPUs"
+        detail = f"{_counted(cores, 'CPU core')} for {_counted(gpus, 'GPU')}"
+        return Check(name="Sharing GPUs", level=Level.WARN, detail=detail, advice=advice)
+    if mps:
+        detail = "MPS runs: trials on one GPU compute at the same time, as far as they leave room for one another"
+    else:
+        detail = (
+            "no MPS runs, so trials on one GPU take turns: that pays only where one alone leaves it idle, as small "
+            "models and images do, which 'gpu: auto' measures"
+        )
+    return Check(name="Sharing GPUs", level=Level.OK, detail=detail)
 
 
 def check_processors(cores: int, memory_bytes: int, available_bytes: int) -> Check:
@@ -216,6 +277,7 @@ def diagnose(folder: Path | None = None) -> list[Check]:
         check_python(sys.version_info[:3]),
         check_packages({name: _version(name) for name in _required_packages()}),
         *_training_checks(),
+        *_card_checks(),
         check_processors(os.cpu_count() or 1, memory.total, memory.available),
         check_digits(_count_digits),
         check_packaged_weights(Path(str(resources.files("raybench") / "weights"))),
@@ -242,6 +304,10 @@ def render(checks: Iterable[Check]) -> Table:
             seen.append(f"\n-> {check.advice}", style="dim")
         table.add_row(Text(check.level.value, style=styles[check.level]), Text(check.name), seen)
     return table
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _dotted(version: Sequence[int]) -> str:
@@ -279,6 +345,17 @@ def _training_checks() -> list[Check]:
         check_downloaded_weights(downloaded_weights()),
         check_fashion_mnist(debian_fashion_mnist()),
     ]
+
+
+def _card_checks() -> list[Check]:
+    """Ask NVIDIA's driver, where there is one."""
+    cards = find_cards()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    checks = [check_card(card, visible) for card in cards]
+    if cards:
+        parts = sum(max(1, len(card.slices)) for card in cards)
+        checks.append(check_sharing(parts, os.cpu_count() or 1, mps=mps_runs()))
+    return checks
 
 
 def _count_digits() -> int:

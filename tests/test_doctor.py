@@ -11,6 +11,7 @@ from rich.console import Console
 
 from raybench import doctor
 from raybench.doctor import Check, Level
+from raybench.nvidia import Card, Slice
 from raybench.training.devices import Devices, Gpu
 
 GIGABYTE = doctor.GIGABYTE
@@ -19,6 +20,23 @@ SOMEWHERE = Path("/somewhere")
 
 def devices(*gpus: Gpu, cuda: str | None = "13.0") -> Devices:
     return Devices(torch_version="2.14.1", cuda_version=cuda, gpus=gpus, cpu_threads=2)
+
+
+def card(
+    *, used: float | None = 0.0, busy: float | None = 0.0, exclusive: bool = False, slices: int | None = None
+) -> Card:
+    """Return a GPU of 80 GB, of whose memory a part is in use; without slices MIG is off."""
+    parts = (Slice(uuid=f"MIG-{number}", name="1g.10gb", memory_bytes=10 * GIGABYTE) for number in range(slices or 0))
+    return Card(
+        index=3,
+        name="H100",
+        memory_bytes=80 * GIGABYTE,
+        used_bytes=None if used is None else int(used * 80 * GIGABYTE),
+        busy=busy,
+        exclusive=exclusive,
+        sliced=slices is not None,
+        slices=tuple(parts),
+    )
 
 
 def disk(free_gigabytes: float, *, writable: bool = True) -> Check:
@@ -33,7 +51,23 @@ def disk(free_gigabytes: float, *, writable: bool = True) -> Check:
         (doctor.check_packages({"torch": "2.6", "ray": "2.60"}), Level.OK, "torch 2.6, ray 2.60"),
         (doctor.check_packages({"torch": None, "ray": "2.60"}), Level.FAIL, "not installed: torch"),
         (doctor.check_gpus(devices(Gpu(name="A10G", memory_bytes=24 * GIGABYTE))), Level.OK, "A10G (24.0 GB)"),
+        (doctor.check_gpus(devices(*[Gpu(name="L4", memory_bytes=24 * GIGABYTE)] * 4)), Level.OK, "4 x L4 (24.0 GB)"),
         (doctor.check_gpus(devices()), Level.WARN, "CUDA 13.0"),
+        (doctor.check_card(card(used=0.02), None), Level.OK, "H100 (80.0 GB), 2% of its memory in use, 0% busy"),
+        (doctor.check_card(card(used=None, busy=None), None), Level.OK, "H100 (80.0 GB)"),
+        (doctor.check_card(card(used=0.5), None), Level.WARN, "50% of its memory in use, 0% busy somebody uses it"),
+        (doctor.check_card(card(busy=0.9), "3"), Level.WARN, "90% busy somebody uses it"),
+        (doctor.check_card(card(exclusive=True), None), Level.WARN, "sudo nvidia-smi -i 3 -c DEFAULT"),
+        (doctor.check_card(card(slices=0), None), Level.WARN, "none made yet"),
+        (
+            doctor.check_card(card(slices=2), "0"),
+            Level.WARN,
+            "CUDA_VISIBLE_DEVICES=MIG-0,MIG-1 raybench run FILE --num-gpus 2",
+        ),
+        (doctor.check_card(card(slices=2), "MIG-1"), Level.OK, "slices: 1g.10gb (10.0 GB), 1g.10gb (10.0 GB)"),
+        (doctor.check_sharing(1, 8, mps=True), Level.OK, "compute at the same time"),
+        (doctor.check_sharing(1, 8, mps=False), Level.OK, "take turns: that pays only where one alone leaves it idle"),
+        (doctor.check_sharing(4, 7, mps=True), Level.WARN, "7 CPU cores for 4 GPUs trials that share a GPU would have"),
         (doctor.check_gpus(devices(cuda=None)), Level.WARN, "built for CPUs"),
         (doctor.check_processors(2, 16 * GIGABYTE, 8 * GIGABYTE), Level.OK, "2 CPU cores, 16.0 GB"),
         (doctor.check_processors(2, 16 * GIGABYTE, GIGABYTE), Level.WARN, "--num-cpus 1"),

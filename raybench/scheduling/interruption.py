@@ -95,6 +95,31 @@ class Interruption(Stopper):
         return f"Trials finish their epochs, then the run ends, in {self._ends_at - now:.0f} s at the latest"
 
     @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Let SIGINT end the block at once, or with its end where Ray, as it starts, does not let it through.
+
+        Raises:
+            KeyboardInterrupt: there was one.
+
+        """
+        before = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+            yield
+            return
+
+        def hear(number: int, frame: FrameType | None) -> None:
+            self.requested = True
+            signal.default_int_handler(number, frame)
+
+        signal.signal(signal.SIGINT, hear)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if self.requested:
+            raise KeyboardInterrupt
+
+    @contextmanager
     def listening(self) -> Iterator[None]:
         """Take the first SIGINT or SIGTERM as the wish to end; a second one acts as it would without us.
 

@@ -141,7 +141,7 @@ def _run(
     log = DecisionLog(run_dir / LOG_NAME)
     decisions = [] if settings.asha is None else log.read()
     with quiet_ray(), ExitStack() as session:
-        with books.during(Kind.STARTING):
+        with driver.interruption.starting(), books.during(Kind.STARTING):
             ends_with_run = session.enter_context(
                 ray_session(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address)
             )

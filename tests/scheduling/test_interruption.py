@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import psutil
@@ -40,6 +40,17 @@ def test_the_first_signal_is_a_wish_and_the_second_acts_as_ever(number: signal.S
         assert heard == [number, number]
     finally:
         signal.signal(number, before)
+
+
+def test_a_signal_that_ray_does_not_let_through_ends_the_run_once_ray_has_started() -> None:
+    interruption = Interruption()
+    with pytest.raises(KeyboardInterrupt), interruption.starting():  # noqa: PT012 - the first is lost on the way
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        reached = True
+    assert reached
+    assert interruption.requested
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize(("number", "ends"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
