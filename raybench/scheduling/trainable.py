@@ -12,6 +12,7 @@ Reports hold an object each instead of numbers: of every number, Ray Tune keeps 
 import gc
 import json
 import math
+import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -106,7 +107,7 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
 
     def on_epoch(record: EpochRecord) -> Verdict:
         history.append(record)
-        _check_there(run_dir)
+        _check_there(run_dir, shared)
         tune.report({EPOCH: epoch_news(trial, history)})
         return _verdict(desk, record)
 
@@ -116,7 +117,7 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
         tune.report({BEGUN: workers})
 
     try:
-        _check_there(run_dir)
+        _check_there(run_dir, shared)
         if allocation is None:
             kinds = shared.accelerators.get(trial.model.name, ())
             share = replace(shared.share, times=int(held["memory"]), accelerators=kinds)
@@ -136,7 +137,7 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
             raise
         result = _failed(trial, error, allocation, retries=retries)
         try:
-            _check_there(run_dir)
+            _check_there(run_dir, shared)
             write_trial(run_dir, result, history, None)
         except StorageError as storage:
             tune.report({STORAGE: str(storage), DONE: True})
@@ -147,10 +148,13 @@ def run_trial(config: Mapping[str, str], *, shared: Shared) -> None:
     tune.report({ENDED: ended_event(result), SPENT: spent, DONE: True})
 
 
-def _check_there(run_dir: Path) -> None:
+def _check_there(run_dir: Path, shared: Shared) -> None:
     """Raise `StorageError` where the run directory is gone; a new one would hold nothing but this trial."""
-    if mirror_of(run_dir) is None and not run_dir.is_dir():
-        raise StorageError(f"{run_dir}: is not there any more")
+    if mirror_of(run_dir) is not None or run_dir.is_dir():
+        return
+    if shared.several_machines:  # one that came later was not asked before the first trial whether it sees it
+        raise StorageError(f"{run_dir}: is not there on {platform.node()}; every machine has to see it")
+    raise StorageError(f"{run_dir}: is not there any more")
 
 
 def _verdict(desk: ActorHandle[Any], record: EpochRecord) -> Verdict:

@@ -37,6 +37,7 @@ from raybench.scheduling.losses import Losses
 from raybench.scheduling.membership import check_members
 from raybench.scheduling.merging import Merging
 from raybench.scheduling.meters import Origin
+from raybench.scheduling.newcomers import Newcomers
 from raybench.scheduling.queue import InOrder, Room
 from raybench.scheduling.settings import Settings, check_settings
 from raybench.scheduling.shares import Shares
@@ -169,6 +170,9 @@ def _run(
             usd_per_hour=settings.price_per_hour_usd,
         )
         bookkeeper.machines()
+        machines: Callable[[], Sequence[resources.Node]] = bookkeeper.machines
+        if settings.bench is not None and settled.share.gpu:
+            machines = Newcomers(machines, measured=settled.choices.steps.keys(), tell=driver.announcer.tell)
         session.enter_context(books.trials(bookkeeper.places(len(trials)), bookkeeper.shares()))
         trackers = session.enter_context(_trackers(trials, run_dir, settings, driver.problems))
         desk = session.enter_context(open_desk(None if settings.asha is None else log.path))
@@ -200,7 +204,7 @@ def _run(
                 bookkeeper=bookkeeper,
             ),
             limits=limits,
-            room=Room(settled.share, spare=spare(settings.resources), machines=bookkeeper.machines),
+            room=Room(settled.share, spare=spare(settings.resources), machines=machines),
             callbacks=[driver.announcer, driver.merging, bookkeeper, *trackers, *limits.callbacks, leftovers],
         )
         work_off(trials, work, announcer=driver.announcer, interruption=driver.interruption)
