@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import platform
+import re
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -98,8 +99,9 @@ class Lease(AbstractContextManager["Lease"]):
             lease.acquire()
         except HeldError as held:
             raise _refusal(self._run_dir, held.holder) from None
-        except StorageError as error:
-            raise RunError(f"{error}; give another --run-dir") from None
+        except StorageError as error:  # whose file it was about nobody knows, who has not even begun
+            text = re.sub(rf"{re.escape(mirror.uri)}/\S+(?=: )", mirror.uri, str(error))
+            raise RunError(f"{text}; give another --run-dir") from None
         self._in_store = lease
         mirror.bring_all()
 

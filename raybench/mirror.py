@@ -42,6 +42,9 @@ SETTLED_SECONDS: Final = 60
 AT_ONCE: Final = 16
 """Files that are brought here at the same time."""
 _URI: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)
+_SAID_BY_S3: Final = re.compile(
+    r"AWS Error (?P<code>\w+) during \w+ operation: (?P<sentence>.*?)\.?( \(Request ID.*)?$", re.DOTALL
+)
 _MIRRORS: Final[dict[Path, "Mirror"]] = {}
 """Of this process, by their folders."""
 _LOCK: Final = threading.Lock()
@@ -394,5 +397,9 @@ def _set_time(path: Path, info: "FileInfo") -> None:
 
 
 def _reason(error: Exception) -> str:
+    """Return why a store refused: of what S3 says, its own sentence and the code by which it is looked up."""
     lines = str(error).strip().splitlines()
+    found = _SAID_BY_S3.search(lines[0]) if lines else None
+    if found is not None:
+        return f"{found['sentence']} ({found['code']})"
     return lines[0] if lines else type(error).__name__

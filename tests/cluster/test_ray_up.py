@@ -308,6 +308,23 @@ def test_a_worker_is_used_again_once_its_network_is_mended_without_anybody_doing
     same_numbers(rows, on_one_machine)
 
 
+def test_the_same_command_goes_on_after_its_driver_was_killed(work: Work, on_one_machine: pd.DataFrame) -> None:
+    hosts, seeds = work.cluster.hosts, "seeds=[0, 1, 2, 3]"
+    with work.started("driver", seeds) as process:
+        work.wait_for_trials(process, {"w1": GPUS, "w2": GPUS})
+        for pid in hosts.pids(HEAD, "raybench"):
+            hosts.kill(HEAD, pid)
+        for worker in INSTANCE_TYPES:
+            work.wait_for_end_of_trials(worker)
+    with work.started("driver", seeds) as process:
+        work.let_go()
+        ended_well(process, seconds=END_SECONDS)
+    rows = work.rows("driver")
+    assert set(rows["status"]) == {Status.COMPLETED}
+    assert max(epochs_after(work, "w1") + epochs_after(work, "w2")) < EPOCHS, "they went on from their checkpoints"
+    same_numbers(rows, on_one_machine)
+
+
 def test_ray_down_ends_ray_everywhere(cluster: Cluster) -> None:
     cluster.ray("down", "--yes", CLUSTER_FILE)
     assert cluster.ray_processes(HEAD) == []
