@@ -357,6 +357,14 @@ def publish(path: Path) -> None:
         mirror.put(path, path)
 
 
+def publish_all(folder: Path) -> None:
+    """Store every file of a folder of a run directory that others have written there. Raises StorageError."""
+    if mirror_of(folder) is not None:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                publish(path)
+
+
 def is_there(path: Path) -> bool:
     """Return whether a run directory holds a file, wherever that is. Raises StorageError."""
     mirror = mirror_of(path)

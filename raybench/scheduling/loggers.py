@@ -22,6 +22,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.logger import LoggerCallback, TBXLoggerCallback
 
 from raybench.errors import InputError
+from raybench.mirror import publish_all
 from raybench.records import Status, Trial
 from raybench.results import read_trial
 from raybench.scheduling.driver import Problems
@@ -90,6 +91,8 @@ class Trackers(Unsaved, Callback):
         self._trials = trials
         self._problems = problems
         self._loggers: list[Any] = []
+        self._open: dict[str, LoggedTrial] = {}
+        """Trials that are being logged, by id."""
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -102,6 +105,8 @@ class Trackers(Unsaved, Callback):
         try:
             yield
         finally:
+            for shown in tuple(self._open.values()):  # which the run leaves unfinished
+                self._end(shown, failed=False)
             for logger in self._loggers:
                 with self._caught(type(logger).__name__):
                     logger.on_experiment_end([])
@@ -111,6 +116,7 @@ class Trackers(Unsaved, Callback):
         del iteration, trials, info
         shown = self._shown(trial)
         shown.init_local_path()  # W&B's process works there, and does not make it
+        self._open[shown.trial_id] = shown
         self._each(lambda logger: logger.log_trial_start(shown))
 
     def on_trial_result(
@@ -128,14 +134,12 @@ class Trackers(Unsaved, Callback):
             if row is not None and row.test_accuracy is not None:
                 numbers = {name: value for name in SCORES if (value := getattr(row, name)) is not None}
                 self._log(shown, numbers, row.epochs_run or 0)
-            failed = result[ENDED].status is Status.FAILED
-            self._each(lambda logger: logger.log_trial_end(shown, failed=failed))
+            self._end(shown, failed=result[ENDED].status is Status.FAILED)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: object) -> None:
         """Tell of a trial whose worker was lost once more than allowed."""
         del iteration, trials, info
-        shown = self._shown(trial)
-        self._each(lambda logger: logger.log_trial_end(shown, failed=True))
+        self._end(self._shown(trial), failed=True)
 
     def _log(self, shown: LoggedTrial, numbers: Mapping[str, float], epoch: int) -> None:
         result = {**numbers, "training_iteration": epoch}
@@ -145,6 +149,13 @@ class Trackers(Unsaved, Callback):
         for logger in self._loggers:
             with self._caught(type(logger).__name__):
                 call(logger)
+
+    def _end(self, shown: LoggedTrial, *, failed: bool) -> None:
+        """Let trackers close a trial; store what they wrote, where the run directory is in an object store."""
+        self._open.pop(shown.trial_id, None)
+        self._each(lambda logger: logger.log_trial_end(shown, failed=failed))
+        with self._caught("the object store"):
+            publish_all(Path(shown.local_path))
 
     def _caught(self, name: str) -> Any:  # noqa: ANN401 - a context manager of `Problems`
         return self._problems.caught(f"{name} was not told everything")
