@@ -20,13 +20,24 @@ CONNECT_SECONDS: Final = 10
 """How long a head node may take to accept a connection."""
 JOIN_SECONDS: Final = 40
 """How long Ray may take to join from there: one that does not answer as Ray would keep it busy for minutes."""
-TRY_TO_JOIN: Final = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+TRY_TO_JOIN: Final = """
+import sys, ray
+from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+from ray._private.services import find_node_ids
+from ray._raylet import GcsClient
+ensure_token_if_auth_enabled(create_token_if_missing=False)
+if sys.argv[1] != "auto":
+    GcsClient(address=sys.argv[1])  # it says what it thinks of the token at once
+    if not find_node_ids():  # Ray would wait for one for a minute, saying nothing
+        sys.exit("No node info found matching attributes")
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+"""
 ADDRESS_ACCEPTED: Final = "give HOST:PORT of the Ray head node of a cluster that this machine is a node of, or auto"
 MODE_VARIABLE: Final = "RAY_AUTH_MODE"
 BRING_IT: Final = "copy ~/.ray/auth_token of its head to this machine"
-ANOTHER_TOKEN: Final = f"it asks for a token, and this process gives none or another one; {BRING_IT}"
+REFUSED: Final = "it asks for a token, and this process gives none or another one"
 REASONS: Final[Mapping[str, str]] = {
-    "InvalidAuthToken": ANOTHER_TOKEN,
+    "InvalidAuthToken": REFUSED,
     "no authentication token was found": f"it asks for a token, and there is none here; {BRING_IT}",
     "No node info found matching attributes": (
         "this machine is no node of it; run the command on its head, or make this machine a node with 'ray start "
@@ -73,14 +84,26 @@ def token_mode(address: str, *, limit_seconds: float = JOIN_SECONDS) -> str:
     reason = why_not(address, mode=mode, limit_seconds=limit_seconds)
     if reason is None and wanted == "token":
         reason = f"it asks for no token, but {MODE_VARIABLE}=token is set here; unset it, or start the cluster with it"
-    elif reason == ANOTHER_TOKEN and wanted not in {None, "token"}:
+    elif reason == REFUSED and wanted not in {None, "token"}:
         reason = f"it asks for a token, but {MODE_VARIABLE}={wanted} is set here; unset it"
-    elif reason == ANOTHER_TOKEN:
+    elif reason == REFUSED:
         mode = "token"
         reason = why_not(address, mode=mode, limit_seconds=limit_seconds)
+        if reason == REFUSED:
+            reason = f"it asks for a token, and {_another_token()}"
     if reason is not None:
         raise InputError(f"--address: {address!r} cannot be joined: {reason}")
     return mode
+
+
+def _another_token() -> str:
+    """Return where the token that this process gives comes from, and what to do about it."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "RAY_AUTH_TOKEN is set to another one; set it to that of its head, or let ~/.ray/auth_token count"
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if path:
+        return f"{path}, which RAY_AUTH_TOKEN_PATH names, holds another one; {BRING_IT}, and unset the variable"
+    return f"~/.ray/auth_token of this machine holds another one; {BRING_IT}"
 
 
 def why_not(address: str, *, mode: str, limit_seconds: float = JOIN_SECONDS) -> str | None:

@@ -57,28 +57,33 @@ def test_who_brings_the_token_may_join(
     assert token_mode(address) == "token"
 
 
-@pytest.mark.usefixtures("home")
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
         (
             {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": ANOTHER},
-            f"and this process gives none or another one; {BRING_IT}",
+            "and RAY_AUTH_TOKEN is set to another one; set it",
+        ),
+        (
+            {"RAY_AUTH_TOKEN_PATH": "token"},
+            "and token, which RAY_AUTH_TOKEN_PATH names, holds another one; copy",
         ),
         ({}, f"and there is none here; {BRING_IT}"),
         ({"RAY_AUTH_MODE": "token"}, f"and there is none here; {BRING_IT}"),
         ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": TOKEN}, "but RAY_AUTH_MODE=disabled is set here; unset it"),
     ],
-    ids=["another", "none", "none, though asked for", "not asked for"],
+    ids=["another", "another in a file", "none", "none, though asked for", "not asked for"],
 )
 def test_who_brings_no_token_or_another_is_told_so_before_ray_gives_up(
-    address: str, variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+    address: str, home: Path, variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(home)
+    (home / "token").write_text(ANOTHER)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError) as refused:
         token_mode(address, limit_seconds=SOON_SECONDS)
-    assert str(refused.value) == f"--address: {address!r} cannot be joined: it asks for a token, {said}"
+    assert str(refused.value).startswith(f"--address: {address!r} cannot be joined: it asks for a token, {said}")
 
 
 def test_what_is_no_ray_is_given_up_within_the_time_that_is_set() -> None:
