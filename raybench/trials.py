@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 
@@ -33,6 +33,8 @@ from raybench.records import (
     TrialResult,
 )
 
+RANDOM: Final = "random"
+"""With which the digest of weights begins that each seed draws anew."""
 ID_LENGTH = 12
 """Hexadecimal digits of a trial id: 48 bits, one chance in a million of a clash among 20,000 trials."""
 
@@ -338,6 +340,8 @@ def _identity(trial: Trial, content: Mapping[str, str]) -> str:
     for name in ("trial_id", "first_phase_id"):
         del identity[name]
     del identity["strategy"]["name"]
+    if not content["weights"].startswith(RANDOM):
+        identity["head"] = "drawn by seed and backbone"  # by the seed alone, before
     if not trial.training.sync_batchnorm:  # so that trials from before there was this key keep their ids
         del identity["training"]["sync_batchnorm"]
     return _digest(identity)

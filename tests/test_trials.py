@@ -350,15 +350,20 @@ def test_a_try_is_called_by_its_rate() -> None:
     assert text == "resnet18 imagenet linear-probe · photos 100 · learning rate 0.001"
 
 
+def test_a_backbone_that_has_learned_gets_another_head_and_so_another_id_than_before() -> None:
+    learned = expand(study(), facts(study(), digest="d"))[0].trial_id
+    assert learned != "30f84dfb9a34", "the id from when heads were drawn by the seed alone"
+
+
 def test_sync_batchnorm_is_in_the_id_of_a_trial_that_has_it_and_the_number_of_workers_is_not() -> None:
     before, workers, both = (
-        [trial.trial_id for trial in expand(made, facts(made))]
+        [trial.trial_id for trial in expand(made, facts(made, digest="random"))]
         for made in (
-            study(),
-            study("resources.workers_per_trial=2"),
-            study("resources.workers_per_trial=2", "training.sync_batchnorm=true"),
+            study("weights=[random]"),
+            study("weights=[random]", "resources.workers_per_trial=2"),
+            study("weights=[random]", "resources.workers_per_trial=2", "training.sync_batchnorm=true"),
         )
     )
     assert before == workers
-    assert before[0] == "30f84dfb9a34", "as it was before there was this key"
+    assert before[0] == "f8d70e27e573", "as it was before there was this key"
     assert not set(before) & set(both)

@@ -11,10 +11,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # as Ray itself does
 
 from raybench.errors import InputError
@@ -128,7 +129,7 @@ def _start_here(num_cpus: int | None, num_gpus: int | None) -> None:
     clusters_wanted = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False  # the variable's twin in this process, read when ray was imported
     try:
-        with environment(LOCAL_ENVIRONMENT):
+        with environment(LOCAL_ENVIRONMENT), _groups_of_their_own():
             _init(
                 address="local",
                 num_cpus=num_cpus,
@@ -141,6 +142,20 @@ def _start_here(num_cpus: int | None, num_gpus: int | None) -> None:
         raise InputError(f"Ray cannot be started on this machine: {last_line(str(error))}") from error
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = clusters_wanted
+
+
+@contextmanager
+def _groups_of_their_own() -> Iterator[None]:
+    """Let Ray's processes hear no signal that is sent to this process and its group, as `timeout` and launchers do.
+
+    They would end before trials could finish their epochs. Whatever ends this process ends them: Ray ties them to it.
+    """
+    popen = services.ConsolePopen
+    services.ConsolePopen = partial(popen, process_group=0)  # type: ignore[assignment, misc]
+    try:
+        yield
+    finally:
+        services.ConsolePopen = popen  # type: ignore[misc]
 
 
 def _join(address: str) -> None:

@@ -66,10 +66,20 @@ def replace_head_of(network: Network, *, num_classes: int, seed: int) -> Network
 
     It is the same module, with another head, in eval mode; where its weights are random, the seed must be the same.
     """
-    with _seeded(derive(seed, "head")):
-        replace_head(network.module, network.head_name, num_classes=num_classes)
+    _draw_head(network, num_classes=num_classes, seed=seed)
     network.module.eval()
     return network
+
+
+def _draw_head(network: Network, *, num_classes: int, seed: int) -> None:
+    """Replace the head by one that the seed gives: for a backbone that has learned, that the two of them give.
+
+    Weights may come from a training of the same seed. Drawn by the seed alone, the head would be the very one that this
+    backbone learned with, and a linear probe on like classes would start where that training ended, or nearly so.
+    """
+    company = (backbone_digest(network),) if network.has_learned else ()
+    with _seeded(derive(seed, "head", *company)):
+        replace_head(network.module, network.head_name, num_classes=num_classes)
 
 
 def build_skeleton(
@@ -154,7 +164,7 @@ def _assemble(
         require_scores(spec, module, head_name, num_classes=num_classes, image_size=image_size)
         loaded = load_backbone(module, head_name, source, image_size=image_size, assign=skeleton)
     normalisation = loaded.normalisation or normalisation_of(spec)
-    return Network(
+    network = Network(
         name=spec.name,
         module=module.eval(),
         head_name=head_name,
@@ -162,7 +172,12 @@ def _assemble(
         mean=normalisation.mean,
         std=normalisation.std,
         note=loaded.note,
+        has_learned=source.kind != "random",
     )
+    if network.has_learned and not skeleton:
+        _draw_head(network, num_classes=num_classes, seed=seed)
+        module.eval()
+    return network
 
 
 def _build(

@@ -22,6 +22,8 @@ class Network:
     std: tuple[float, float, float]
     note: str
     """What is worth telling about its weights; empty where there is nothing."""
+    has_learned: bool
+    """Whether its backbone came with weights of its own: a file's, a download's, those that a callable returns."""
 
     @property
     def head(self) -> nn.Module:

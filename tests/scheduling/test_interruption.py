@@ -78,6 +78,7 @@ def start_driver(run_dir: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
     )
 
 
@@ -115,7 +116,7 @@ def test_trials_finish_their_epoch_and_the_next_run_ends_every_trial_once(
     read_until(driver, {"TrialEnded(trial_id='quick'"})
     wait_until_held(tmp_path)
     family = psutil.Process(driver.pid).children(recursive=True)
-    driver.send_signal(number)
+    os.killpg(driver.pid, number)  # as a terminal, `timeout` and launchers of jobs do
     read_until(driver, {"Trials finish their epochs"})
     (tmp_path / "go").touch()
     output, _ = driver.communicate(timeout=120)

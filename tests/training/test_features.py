@@ -168,7 +168,16 @@ class _Scaled(nn.Module):
 
 def own(factor: float) -> Network:
     ones = (1.0, 1.0, 1.0)
-    return Network(name="own", module=_Scaled(factor), head_name="head", image_size=16, mean=ones, std=ones, note="")
+    return Network(
+        name="own",
+        module=_Scaled(factor),
+        head_name="head",
+        image_size=16,
+        mean=ones,
+        std=ones,
+        note="",
+        has_learned=False,
+    )
 
 
 def test_edited_code_of_a_model_does_not_find_the_rows_of_the_old_code(tmp_path: Path) -> None:

@@ -166,7 +166,16 @@ class _ScoresEveryPixel(_ScalesItsScores):
 @pytest.mark.parametrize("module", [_ScalesItsScores(), _CallsItsHeadTwice(), _ScoresEveryPixel()])
 def test_network_that_does_more_than_its_head_at_the_end_is_not_split(module: nn.Module) -> None:
     ones = (1.0, 1.0, 1.0)
-    network = Network(name="own", module=module, head_name="head", image_size=4, mean=ones, std=ones, note="")
+    network = Network(
+        name="own",
+        module=module,
+        head_name="head",
+        image_size=4,
+        mean=ones,
+        std=ones,
+        note="",
+        has_learned=False,
+    )
 
     assert split_at_head(network) is None
 

@@ -2,6 +2,7 @@
 
 import urllib.request
 from collections import OrderedDict
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -85,14 +86,15 @@ def own_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest
 
 
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "googlenet", "shufflenet_v2_x0_5", "regnet_y_400mf"])
-def test_every_tensor_but_the_heads_is_the_files_and_the_head_that_of_the_seed(tmp_path: Path, name: str) -> None:
-    saved, fresh = state_of(name), state_of(name, seed=0)
+def test_every_tensor_but_the_heads_is_the_files(tmp_path: Path, name: str) -> None:
+    saved = state_of(name)
     torch.save(saved, tmp_path / "weights.pth")
 
     network = build(name, str(tmp_path / "weights.pth"))
 
     loaded, head = network.module.state_dict(), head_tensors(network)
-    assert same({**saved, **{part: fresh[part] for part in head}}, loaded)
+    assert same({**saved, **head}, loaded)
+    assert not any(torch.equal(saved[part], tensor) for part, tensor in head.items())
     assert all(parameter.requires_grad for parameter in network.module.parameters())
 
 
@@ -109,19 +111,27 @@ def test_file_gives_the_backbone_and_the_head_stays_fresh(tmp_path: Path, suffix
 
     loaded = network.module.state_dict()
     assert same(backbone(loaded), backbone(saved))
-    assert torch.equal(loaded["fc.weight"], build("resnet8", "random").module.state_dict()["fc.weight"])
+    assert not torch.equal(loaded["fc.weight"], saved["fc.weight"])
     assert network.note == f"35 of 35 backbone tensors from {path.name}, 2 other tensors left out; fresh head"
 
 
-def test_same_seed_gives_the_same_head_whatever_the_weights(tmp_path: Path) -> None:
-    torch.save(state_of("resnet8"), tmp_path / "weights.pth")
+def head_of(weights: str | Path, seed: int) -> Tensor:
+    return build("resnet8", str(weights), seed=seed).module.get_parameter("fc.weight").detach()
 
-    heads = [
-        build("resnet8", weights).module.get_parameter("fc.weight")
-        for weights in ("random", str(tmp_path / "weights.pth"))
-    ]
 
-    assert torch.equal(heads[0], heads[1])
+def test_head_is_that_of_the_seed_and_the_weights(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.pth", tmp_path / "other.pth"
+    torch.save(state_of("resnet8", seed=5), one)
+    torch.save(state_of("resnet8", seed=6), other)
+    heads = [head_of(weights, seed) for weights in (one, other) for seed in (0, 1)]
+    assert torch.equal(heads[0], head_of(one, 0))
+    assert not any(torch.equal(left, right) for left, right in combinations(heads, 2))
+
+
+def test_weights_that_were_learned_under_a_seed_do_not_meet_their_first_head_again(tmp_path: Path) -> None:
+    begun = build("resnet8", "random", seed=3)
+    torch.save(begun.module.state_dict(), tmp_path / "weights.pth")
+    assert not torch.equal(head_of(tmp_path / "weights.pth", 3), begun.module.get_parameter("fc.weight"))
 
 
 def test_head_of_the_file_is_left_out_also_where_it_would_not_fit(tmp_path: Path) -> None:
