@@ -115,7 +115,7 @@ def run(
         log_to=log_to or (),
         quiet=quiet,
     )
-    _leave(print_run(done))
+    _leave(print_run(done, address=address))
 
 
 @app.command()
@@ -141,7 +141,7 @@ def resume(
         log_to=log_to or (),
         quiet=quiet,
     )
-    _leave(print_run(done))
+    _leave(print_run(done, address=address))
 
 
 @app.command()

@@ -59,8 +59,11 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
 
 
-def print_run(run: Run) -> int:
-    """Print the ranking of a run that ended, the pick and where the results are; return the exit status."""
+def print_run(run: Run, *, address: str | None = None) -> int:
+    """Print the ranking of a run that ended, the pick and where the results are; return the exit status.
+
+    `address` is that of the cluster it ran on, for the command that goes on.
+    """
     out = console()
     place = place_of(run.run_dir)
     source = load_sources([run.run_dir])
@@ -83,7 +86,10 @@ def print_run(run: Run) -> int:
             )
         )
     if run.interrupted:
-        out.print(Text(f"Interrupted; what was finished is kept. Go on with: raybench resume {place}"))
+        there = "" if address is None else f" --address {address}"
+        out.print(
+            Text(f"Interrupted; what was finished is kept. Go on with: raybench resume {place}{there}"), soft_wrap=True
+        )
     out.print(Text(f"Results: {place} (see them again: raybench rank {place})"), soft_wrap=True)
     return INTERRUPTED if run.interrupted else SOME_FAILED if failed else DONE
 

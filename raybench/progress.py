@@ -206,7 +206,8 @@ class Progress:
         if self._live is not None:
             self._live.stop()
         self.board.ending = True
-        if not self._quiet:
+        has_begun = bool(self.board.running or self.board.ended)
+        if not self._quiet and (error is None or has_begun):
             self._print(summary(self.board, self._now()).plain)
 
     def __call__(self, event: Event) -> None:

@@ -25,6 +25,7 @@ from raybench.process_memory import usable_bytes
 from raybench.records import Footprint, Pace, Status, Trial
 from raybench.scheduling import resources
 from raybench.scheduling.asha import Decision, GroupedAsha
+from raybench.scheduling.attendance import Attendance
 from raybench.scheduling.bookkeeper import Bookkeeper
 from raybench.scheduling.choosing import Settled, settle, unmeasured
 from raybench.scheduling.cluster import import_path, lost_process, quiet_ray, ray_session
@@ -37,7 +38,6 @@ from raybench.scheduling.losses import Losses
 from raybench.scheduling.membership import check_members
 from raybench.scheduling.merging import Merging
 from raybench.scheduling.meters import Origin
-from raybench.scheduling.newcomers import Newcomers
 from raybench.scheduling.queue import InOrder, Room
 from raybench.scheduling.settings import Settings, check_settings
 from raybench.scheduling.shares import Shares
@@ -170,9 +170,12 @@ def _run(
             usd_per_hour=settings.price_per_hour_usd,
         )
         bookkeeper.machines()
-        machines: Callable[[], Sequence[resources.Node]] = bookkeeper.machines
-        if settings.bench is not None and settled.share.gpu:
-            machines = Newcomers(machines, measured=settled.choices.steps.keys(), tell=driver.announcer.tell)
+        attendance = Attendance(
+            bookkeeper.machines,
+            share=settled.share,
+            measured=settled.choices.steps.keys() if settings.bench is not None and settled.share.gpu else None,
+            tell=driver.announcer.tell,
+        )
         session.enter_context(books.trials(bookkeeper.places(len(trials)), bookkeeper.shares()))
         trackers = session.enter_context(_trackers(trials, run_dir, settings, driver.problems))
         desk = session.enter_context(open_desk(None if settings.asha is None else log.path))
@@ -204,7 +207,7 @@ def _run(
                 bookkeeper=bookkeeper,
             ),
             limits=limits,
-            room=Room(settled.share, spare=spare(settings.resources), machines=machines),
+            room=Room(settled.share, spare=spare(settings.resources), machines=attendance),
             callbacks=[driver.announcer, driver.merging, bookkeeper, *trackers, *limits.callbacks, leftovers],
         )
         work_off(trials, work, announcer=driver.announcer, interruption=driver.interruption)
