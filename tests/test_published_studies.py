@@ -49,7 +49,7 @@ def test_ranks_1_to_4_of_833_images_cannot_be_told_apart_on_its_test_split() -> 
     assert done.exit_code == 0
     text = " ".join(done.output.split())
     assert (
-        "It cannot be told apart from resnet50 fine_tuned+augmented (0.8012); nor can resnet18 fine_tuned, "
+        "Cannot be told apart from it: resnet50 fine_tuned+augmented (0.8012); likewise resnet18 fine_tuned, "
         "resnet18 fine_tuned+augmented, resnet18 plain and resnet18 augmented."
     ) in text
     ranking = raybench.rank(FIRST_STUDY, test_images=166)

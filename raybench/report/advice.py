@@ -257,7 +257,8 @@ def _not_told_apart(pick: pd.Series, ranking: pd.DataFrame) -> str:
         said.append(f"{_names(best, ranking)} scored higher on test, by more than chance explains.")
     if leader.name != pick.name:
         top = f"{configuration_name(leader, ranking)} ({accuracy_text(leader[column])})"
-        said.append(f"It cannot be told apart from {top}" + (f"; nor can {others}." if others else "."))
+        also = f"; likewise {others}" if others else ""
+        said.append(f"Cannot be told apart from it: {top}{also}.")
     elif others:
         said.append(f"Cannot be told apart from it: {others}.")
     elif pick["tie_group"] == 1 and len(ranking) > 1:
@@ -278,6 +279,8 @@ def not_compared_text(row: pd.Series) -> str:
 def stands_apart_text(ranking: pd.DataFrame) -> str:
     """What is said of the first of a group that nothing is tied with."""
     strangers = len(not_compared(ranking))
+    if ranking["stopped"].eq(0).sum() == 1:
+        return "No other has completed all of its seeds."
     if not strangers:
         return "It stands apart from all others that completed."
     if ranking["tie_group"].notna().sum() == 1:

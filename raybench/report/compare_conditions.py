@@ -33,6 +33,9 @@ def conditions(first: Material, second: Material) -> Iterator[Point]:
         return
     yield from _data(first, second)
     yield from _settings(first, second)
+    ours, theirs = _computed(first), _computed(second)
+    if ours.keys() & theirs.keys():
+        yield _mapped("Computed", ours, theirs, "losses and accuracies differ a little for it, trial by trial")
     yield _mapped("Versions", _versions(first), _versions(second), "numbers may differ in more than their last digits")
     yield _mapped("Machine", _hardware(first), _hardware(second), "times and costs are not those of the same machine")
     yield _mapped("Prices", _prices(first), _prices(second), "costs are at different prices")
@@ -152,6 +155,18 @@ def _mapped(label: str, ours: Mapping[str, str], theirs: Mapping[str, str], mean
         f"{safe_text(name)} {safe_text(ours[name])} against {safe_text(theirs[name])}" for name in different[:MOST_KEYS]
     ]
     return Point(label=label, text=f"Not the same: {joined(shown)}; {means}.", mood=Mood.CARE)
+
+
+def _computed(material: Material) -> dict[str, str]:
+    """How each model's steps are computed, as was chosen by measuring, by model and device."""
+    return {
+        f"{key} ({device})": joined(
+            ["channels last"] * step.tuning.channels_last + ["bfloat16"] * step.tuning.bfloat16 or ["as usual"]
+        )
+        for run in material.runs
+        for device, steps in run.chosen.steps.items()
+        for key, step in steps.items()
+    }
 
 
 def _versions(material: Material) -> dict[str, str]:

@@ -46,8 +46,8 @@ def test_what_cannot_be_told_apart_is_named() -> None:
 def test_pick_that_is_not_first_on_test_is_compared_with_the_first() -> None:
     close = [trial("a", test_accuracy=0.91), trial("b", test_accuracy=0.90, val_accuracy=0.95), trial("c")]
     text = advice(*close, test_images=300)
-    assert text.endswith("It cannot be told apart from a lp-ft (0.9100); nor can c lp-ft.")
-    assert advice(*close[:2], test_images=300).endswith("It cannot be told apart from a lp-ft (0.9100).")
+    assert text.endswith("Cannot be told apart from it: a lp-ft (0.9100); likewise c lp-ft.")
+    assert advice(*close[:2], test_images=300).endswith("Cannot be told apart from it: a lp-ft (0.9100).")
 
 
 def test_pick_that_test_says_is_worse_is_said_to_be() -> None:

@@ -1,13 +1,15 @@
 """Two runs side by side: pairs, what only one holds, and whether the comparison is fair."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from raybench.records import Status, Trial
+from raybench.choices import Choices, Step
+from raybench.records import Status, Trial, Tuning
 from raybench.report.compare import FAIR, UNFAIR, Comparison, compare
 from raybench.report.compare_views import comparison_view
 from raybench.report.page import render_comparison
@@ -81,6 +83,20 @@ def test_other_settings_are_named_and_make_it_unfair(tmp_path: Path) -> None:
     assert "optimizer adam against sgd" in text
     assert comparison.fairness == UNFAIR
     assert point_of(comparison, "Versions") == "The same."
+
+
+def test_models_that_were_computed_in_another_way_make_it_unfair(tmp_path: Path) -> None:
+    materials = []
+    for name, tuning in (("first", Tuning(bfloat16=True)), ("second", Tuning(bfloat16=True, channels_last=True))):
+        material = load_material([small().write(tmp_path / name)], epochs=False)
+        steps = {"A10G": {"resnet8, 32 px": Step(tuning=tuning, images_per_second=1.0)}}
+        runs = tuple(replace(run, chosen=Choices(steps=steps)) for run in material.runs)
+        materials.append(replace(material, runs=runs))
+    comparison = compare(*materials)
+    text = point_of(comparison, "Computed")
+    assert text.startswith("Not the same: resnet8, 32 px (A10G) bfloat16 against channels last and bfloat16; losses")
+    assert comparison.fairness == UNFAIR
+    assert point_of(compare(materials[0], materials[0]), "Computed") == "The same."
 
 
 SEEDS = {
