@@ -7,8 +7,8 @@ is on disk before the next one starts.
 
 import math
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -196,7 +196,7 @@ def _conduct(
     retry_failed: bool = False,
 ) -> Run:
     books = settings.books
-    with Lease(directory) as lease, ExitStack() as session:
+    with Lease(directory) as lease, ExitStack() as session, _naming(label):
         run = _search_and_train(
             experiment,
             label,
@@ -213,6 +213,17 @@ def _conduct(
             session.close()
         books.write()
     return run
+
+
+@contextmanager
+def _naming(label: str) -> Iterator[None]:
+    """Name the file in what is wrong with it that only the machines could tell."""
+    try:
+        yield
+    except ExperimentError as error:
+        if str(error).startswith(label):
+            raise
+        raise ExperimentError(f"{label}: {error}") from None
 
 
 def _search_and_train(

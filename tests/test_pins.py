@@ -66,7 +66,7 @@ def test_what_names_no_kind_is_refused_with_what_is_accepted(accelerator: object
     ("machines", "said"),
     [
         ([A10G, L4], "no machine has H100, asked for resnet8; give one of A10G, L4, or any"),
-        ([BARE], "no machine has H100, asked for resnet8; none has one here; give any"),
+        ([BARE], "no machine has H100, asked for resnet8; none of these machines has one; give any, or leave"),
         ([], "no machine has H100"),
     ],
 )

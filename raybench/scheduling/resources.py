@@ -236,7 +236,11 @@ def check_kinds(request: ResourceRequest, machines: Sequence[Node]) -> None:
     there = {machine.accelerator for machine in machines if machine.accelerator}
     for model, kinds in request.accelerators.items():
         if kinds and not there & set(kinds):
-            accepted = f"give one of {', '.join(sorted(there))}, or any" if there else "none has one here; give any"
+            accepted = (
+                f"give one of {', '.join(sorted(there))}, or any"
+                if there
+                else "none of these machines has one; give any, or leave the key out"
+            )
             raise ExperimentError(
                 f"resources.accelerator: no machine has {' or '.join(kinds)}, asked for {model}; {accepted}"
             )

@@ -91,5 +91,6 @@ def test_a_kind_that_is_on_no_machine_is_refused_with_what_there_is(address: str
     refused = run(tmp_path, address, "--set", "resources.accelerator=H100")
     assert refused.returncode == 2, refused.stdout + refused.stderr
     said = " ".join(refused.stderr.split())
-    assert "resources.accelerator: no machine has H100, asked for resnet8; give one of L1, O1, S1, or any" in said
+    assert ".yaml: --set resources.accelerator=H100: resources.accelerator: no machine has H100, asked for" in said
+    assert "give one of L1, O1, S1, or any" in said
     assert not (tmp_path / "run").exists()
