@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from raybench.cache import cache_root
 from raybench.errors import RunError, StorageError
 from raybench.log_parts import StoredLogs, join_logs
+from raybench.store_errors import reason_of
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
@@ -42,9 +43,6 @@ SETTLED_SECONDS: Final = 60
 AT_ONCE: Final = 16
 """Files that are brought here at the same time."""
 _URI: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)
-_SAID_BY_S3: Final = re.compile(
-    r"AWS Error (?P<code>\w+) during \w+ operation: (?P<sentence>.*?)\.?( \(Request ID.*)?$", re.DOTALL
-)
 _MIRRORS: Final[dict[Path, "Mirror"]] = {}
 """Of this process, by their folders."""
 _LOCK: Final = threading.Lock()
@@ -76,7 +74,7 @@ class Mirror:
         try:
             system, base = fs.FileSystem.from_uri(f"{self.uri}?{self.options}" if self.options else self.uri)
         except (OSError, ValueError, NotImplementedError) as error:
-            raise RunError(f"{self.uri}: cannot be used as a run directory: {_reason(error)}") from None
+            raise RunError(f"{self.uri}: cannot be used as a run directory: {reason_of(error)}") from None
         return system, base.rstrip("/")
 
     @property
@@ -107,7 +105,7 @@ class Mirror:
             )
             _set_time(content, self._system.get_file_info(there))
         except OSError as error:
-            raise StorageError(f"{self.there(path)}: cannot be written: {_reason(error)}") from error
+            raise StorageError(f"{self.there(path)}: cannot be written: {reason_of(error)}") from error
 
     def remove(self, path: Path) -> None:
         """Take a file, or a folder with all that it holds, out of the store. Raises StorageError."""
@@ -121,7 +119,7 @@ class Mirror:
             elif kind == fs.FileType.Directory:
                 self._system.delete_dir(there)
         except OSError as error:
-            raise StorageError(f"{self.there(path)}: cannot be removed: {_reason(error)}") from error
+            raise StorageError(f"{self.there(path)}: cannot be removed: {reason_of(error)}") from error
 
     def remove_files(self, paths: Iterable[Path]) -> None:
         """Take files out of the store that are there, several at a time. Raises StorageError."""
@@ -135,7 +133,7 @@ class Mirror:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise StorageError(f"{self.there(path)}: cannot be removed: {_reason(error)}") from error
+            raise StorageError(f"{self.there(path)}: cannot be removed: {reason_of(error)}") from error
 
     def holds(self, path: Path) -> bool:
         """Return whether the store has a file of that name. Raises StorageError."""
@@ -247,7 +245,7 @@ class Mirror:
         try:
             yield
         except OSError as error:
-            raise StorageError(f"{self.there(path)}: cannot be read: {_reason(error)}") from error
+            raise StorageError(f"{self.there(path)}: cannot be read: {reason_of(error)}") from error
 
 
 def is_uri(place: str | Path) -> bool:
@@ -402,12 +400,3 @@ def remove_files(paths: Collection[Path]) -> None:
 def _set_time(path: Path, info: "FileInfo") -> None:
     """Give a file here the time of the one there, by which both are known to be the same."""
     os.utime(path, ns=(time.time_ns(), info.mtime_ns or int(datetime.now(UTC).timestamp()) * 10**9))
-
-
-def _reason(error: Exception) -> str:
-    """Return why a store refused: of what S3 says, its own sentence and the code by which it is looked up."""
-    lines = str(error).strip().splitlines()
-    found = _SAID_BY_S3.search(lines[0]) if lines else None
-    if found is not None:
-        return f"{found['sentence']} ({found['code']})"
-    return lines[0] if lines else type(error).__name__
