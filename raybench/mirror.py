@@ -298,9 +298,7 @@ def place_of(folder: Path) -> str:
 def address_of(folder: Path) -> str:
     """Return what `run_folder` makes the same run directory of on another machine."""
     mirror = mirror_of(folder)
-    if mirror is None:
-        return str(folder)
-    return mirror.there(folder) + (f"?{mirror.options}" if mirror.options else "")
+    return place_of(folder) + (f"?{mirror.options}" if mirror is not None and mirror.options else "")
 
 
 def in_users_words(text: str) -> str:
@@ -358,9 +356,8 @@ def publish(path: Path) -> None:
 def publish_all(folder: Path) -> None:
     """Store every file of a folder of a run directory that others have written there. Raises StorageError."""
     if mirror_of(folder) is not None:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                publish(path)
+        for path in filter(Path.is_file, folder.rglob("*")):
+            publish(path)
 
 
 def is_there(path: Path) -> bool:
