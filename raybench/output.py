@@ -28,6 +28,7 @@ from raybench.ledger import summary
 from raybench.manifest import MANIFEST, check_belongs
 from raybench.mirror import place_of
 from raybench.plan import make_plan
+from raybench.pretraining import seen_before
 from raybench.quote import kept as kept_quote
 from raybench.recognize import parse_columns
 from raybench.records import Status
@@ -252,6 +253,8 @@ def print_plan(
         check_extension(directory, experiment, facts, str(file))
         made = make_plan(experiment, facts, directory, others.preview(experiment, facts, out))
         out.print(plan_view(made, facts))
+        for warning in seen_before(experiment.datasets, facts.weights.values()):
+            out.print(Text(f"Note: {warning}", style="yellow"), soft_wrap=True)
         if measured_on is None:
             return
         out.print()

@@ -40,6 +40,7 @@ from raybench.manifest import (
 )
 from raybench.mirror import names_in, opened, remove_files
 from raybench.plan import NOTHING_TAKEN, TakenOver
+from raybench.pretraining import seen_before
 from raybench.prices import prices
 from raybench.progress import Progress, tell_problems
 from raybench.quote import Quote, keep, make_quote
@@ -325,6 +326,7 @@ def preflight_with_status(experiment: Experiment, label: str, console: Console, 
 
         facts = preflight.check(experiment, label, report)
     warnings = [f"{name}: {text}" for name, dataset in facts.datasets.items() for text in dataset.warnings]
+    warnings += seen_before(experiment.datasets, facts.weights.values())
     for warning in warnings if warn else []:
         console.print(Text(f"Note: {warning}", style="yellow"), soft_wrap=True)
     return facts

@@ -4,11 +4,10 @@ Each point says what was done, and stands out where a reader has to know it befo
 of somebody else's results does not tell is said to be unknown.
 """
 
-import re
-
 import pandas as pd
 
 from raybench.formats import capitalized, is_missing, joined, safe_text
+from raybench.pretraining import is_same, trained_on
 from raybench.ranking import GROUP
 from raybench.report.machines import kinds_of_machine
 from raybench.report.page_material import Material, trials_of
@@ -22,7 +21,6 @@ FINE_GAP = 0.02
 """Differences in accuracy that a good test split can show."""
 _DUPLICATES = "that are also in"
 """Words of preflight's warning on images that stand in two splits."""
-_PRETRAINED = re.compile(r"pretrained on ([^,;]+)")
 
 
 def trust_points(material: Material, group: pd.DataFrame) -> list[Point]:
@@ -154,25 +152,17 @@ def _of_which(ranking: pd.DataFrame) -> str:
 def _pretraining(material: Material, group: pd.DataFrame) -> list[Point]:
     """What the weights of the group saw before, and whether that may be the dataset itself."""
     labels = {str(name) for name in group["weights"] if not is_missing(name)}
-    saw: dict[str, str] = {}
-    for run in material.runs:
-        for facts in run.facts.weights.values():
-            name = weights_label(facts.weights)
-            found = _PRETRAINED.search(facts.note)
-            if name in labels and found:
-                saw[name] = found[1].strip()
-            elif name in labels and "imagenet" in facts.note.lower():
-                saw[name] = "ImageNet-1K"
+    saw = {
+        weights_label(facts.weights): images
+        for run in material.runs
+        for facts in run.facts.weights.values()
+        if weights_label(facts.weights) in labels and (images := trained_on(facts)) is not None
+    }
     if not saw:
         return []
     dataset = str(group["dataset"].iloc[0])
-    sources = {dataset} | {
-        each.source.partition(":")[2] or each.source
-        for run in material.runs
-        for each in run.experiment.datasets
-        if each.name == dataset
-    }
-    same = [name for name, data in saw.items() if any(_letters(each) == _letters(data) for each in sources)]
+    sources = {each.source for run in material.runs for each in run.experiment.datasets if each.name == dataset}
+    same = [name for name, images in saw.items() if is_same(images, dataset, sources)]
     if same:
         text = f"{joined([safe_text(name) for name in same])} weights saw this dataset before, which flatters."
         return [Point(label="Pretraining", text=text, mood=Mood.CARE)]
@@ -190,7 +180,3 @@ def _machines(material: Material, group: pd.DataFrame) -> list[Point]:
         return []
     text = f"Trials ran on {joined(kinds)}: their times are not alike."
     return [Point(label="Devices", text=text, mood=Mood.CARE)]
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
