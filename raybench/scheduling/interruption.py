@@ -50,6 +50,8 @@ class Interruption(Stopper):
         self._clock = clock
         self._ends_at = math.inf
         self._paused_at = -math.inf
+        self._insisted = False
+        """Whether there was a second SIGINT."""
 
     @property
     def ends(self) -> bool:
@@ -73,6 +75,8 @@ class Interruption(Stopper):
         if lost is not None:
             self.pause = None
             raise RaybenchError(f"{lost}, a process of Ray, has ended")
+        if self._insisted:
+            raise KeyboardInterrupt
         if not self.ends:
             return False
         now = self._clock()
@@ -129,13 +133,22 @@ class Interruption(Stopper):
             yield
             return
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        heard: set[int] = set()
 
         def hear(number: int, frame: FrameType | None) -> None:
-            del frame
-            self.requested = True
-            if number == signal.SIGTERM:
-                self._ends_at = self._clock() + GRACE_SECONDS
-            signal.signal(number, before[signal.Signals(number)])
+            handler = before[signal.Signals(number)]
+            if number not in heard:
+                heard.add(number)
+                self.requested = True
+                if number == signal.SIGTERM:
+                    self._ends_at = self._clock() + GRACE_SECONDS
+                return
+            self._insisted = number == signal.SIGINT  # where Ray does not let it through, `stop_all` sees it
+            if callable(handler):
+                handler(number, frame)
+            else:
+                signal.signal(number, handler)
+                signal.raise_signal(number)
 
         for number in before:
             signal.signal(number, hear)

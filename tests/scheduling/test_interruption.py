@@ -43,14 +43,34 @@ def test_the_first_signal_is_a_wish_and_the_second_acts_as_ever(number: signal.S
 
 
 def test_a_signal_that_ray_does_not_let_through_ends_the_run_once_ray_has_started() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     interruption = Interruption()
-    with pytest.raises(KeyboardInterrupt), interruption.starting():  # noqa: PT012 - the first is lost on the way
-        with suppress(KeyboardInterrupt):
+    try:
+        with pytest.raises(KeyboardInterrupt), interruption.starting():  # noqa: PT012 - the first is lost on the way
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            reached = True
+        assert reached
+        assert interruption.requested
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_that_ray_does_not_let_through_ends_the_run_at_its_next_look() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    interruption = Interruption(clock=lambda: 0.0)
+    interruption.pause = lambda: None
+    try:
+        with interruption.listening():
             signal.raise_signal(signal.SIGINT)
-        reached = True
-    assert reached
-    assert interruption.requested
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            assert not interruption.stop_all(), "trials finish their epochs"
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                interruption.stop_all()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(("number", "ends"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
