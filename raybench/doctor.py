@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raybench.cache import cache_root
+from raybench.formats import number_of
 from raybench.nvidia import Card, find_cards, mps_runs
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def check_sharing(gpus: int, cores: int, *, mps: bool) -> Check:
     """Say when trials that share one of some GPUs may not pay."""
     if cores < 2 * gpus:
         advice = "trials that share a GPU would have less than a core each to prepare images: give them whole GPUs"
-        detail = f"{_counted(cores, 'CPU core')} for {_counted(gpus, 'GPU')}"
+        detail = f"{number_of(cores, 'CPU core')} for {number_of(gpus, 'GPU')}"
         return Check(name="Sharing GPUs", level=Level.WARN, detail=detail, advice=advice)
     if mps:
         detail = "MPS runs: trials on one GPU compute at the same time, as far as they leave room for one another"
@@ -304,10 +305,6 @@ def render(checks: Iterable[Check]) -> Table:
             seen.append(f"\n-> {check.advice}", style="dim")
         table.add_row(Text(check.level.value, style=styles[check.level]), Text(check.name), seen)
     return table
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _dotted(version: Sequence[int]) -> str:

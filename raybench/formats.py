@@ -146,6 +146,11 @@ def safe_cell(value: object) -> object:
     return f"'{text}" if value.lstrip().startswith(FORMULA_STARTS) else text
 
 
+def number_of(number: int, noun: str) -> str:
+    """A number of things as a sentence says it: `1 image`, `3 images`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def joined(names: list[str], last: str = "and") -> str:
     """Names as a sentence lists them: `a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"

@@ -13,7 +13,17 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from raybench.formats import MISSING, accuracy_text, clock_text, count_text, error_line, is_missing, joined, safe_text
+from raybench.formats import (
+    MISSING,
+    accuracy_text,
+    clock_text,
+    count_text,
+    error_line,
+    is_missing,
+    joined,
+    number_of,
+    safe_text,
+)
 from raybench.records import DatasetFacts, Facts, ResourceRequest, Status, WeightsFacts
 from raybench.report.long_table import Heading, LongTable, Row
 from raybench.report.plain_table import plain_table
@@ -69,8 +79,8 @@ def plan_view(plan: "Plan", facts: Facts) -> RenderableType:
     seeds = sorted({trial.seed for trial in plan.trials})
     table.add_row(
         "trials",
-        f"{len(plan.trials)}: {_count(plan.configurations, 'configuration')} "
-        f"with {_count(len(seeds), 'seed')} ({_short([str(seed) for seed in seeds])})",
+        f"{len(plan.trials)}: {number_of(plan.configurations, 'configuration')} "
+        f"with {number_of(len(seeds), 'seed')} ({_short([str(seed) for seed in seeds])})",
     )
     table.add_row("done", _done(plan))
     if plan.taken_over:
@@ -146,10 +156,6 @@ def _name(value: object) -> Text:
     return Text(safe_text(value))
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def _short(names: Sequence[str], most: int = CLASSES_COUNTED) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(safe_text(name) for name in names[:most]) + more
@@ -184,7 +190,7 @@ def _stopping(plan: "Plan") -> str:
         return f"{alone}; no trial because of another"
     if all(trial.strategy.phases[-1].epochs <= plan.grace_period for trial in plan.trials):
         return f"{alone}; ASHA never: its grace period of {plan.grace_period} is no shorter than the trials"
-    return f"{alone}; within {_count(plan.groups, 'group')}, trials that fall behind the others (ASHA)"
+    return f"{alone}; within {number_of(plan.groups, 'group')}, trials that fall behind the others (ASHA)"
 
 
 def _request(request: ResourceRequest) -> str:
@@ -246,7 +252,7 @@ def _dataset_view(dataset: "DatasetPlan") -> Table:
         table.add_row(Text("note", style="yellow"), _name(warning))
     if facts.skipped_images:
         names = _short(facts.skipped_images, NAMES_SHOWN)
-        skipped = _count(len(facts.skipped_images), "unreadable image")
+        skipped = number_of(len(facts.skipped_images), "unreadable image")
         table.add_row(Text("left out", style="yellow"), Text(f"{skipped}: {names}"))
     return table
 
@@ -268,10 +274,10 @@ def _gap(dataset: "DatasetPlan") -> str:
         return "there is no test split: configurations are ranked by val accuracy, which is too kind to the winner"
     gap = dataset.detectable_gap
     if is_missing(gap) or gap is None:
-        return f"nothing: {_count(dataset.facts.test_images, 'test image')} cannot tell two accuracies apart"
+        return f"nothing: {number_of(dataset.facts.test_images, 'test image')} cannot tell two accuracies apart"
     return (
         f"accuracies that differ by {100 * gap:.1f} percentage points or more (near 90 %, with "
-        f"{_count(dataset.facts.test_images, 'test image')}), as far as test images go; what seeds do comes on top"
+        f"{number_of(dataset.facts.test_images, 'test image')}), as far as test images go; what seeds do comes on top"
     )
 
 
@@ -354,8 +360,9 @@ def _speed_notes(rows: Sequence["ModelRow"]) -> Iterator[str]:
     some = next(iter(speeds.values()))
     usual = max(speed.training_batch_size for speed in speeds.values())
     yield (
-        f"Measured on {safe_text(some.accelerator)} with {_count(some.threads, 'CPU thread')}: fine-tuning all layers, "
-        f"{usual} images a batch; latency of one image. Images lie in memory: decoding and augmentation are not in it."
+        f"Measured on {safe_text(some.accelerator)} with {number_of(some.threads, 'CPU thread')}: fine-tuning all "
+        f"layers, {usual} images a batch; latency of one image. Images lie in memory: decoding and "
+        "augmentation are not in it."
     )
     if any(speed.training_images_per_second is None for speed in speeds.values()):
         yield "No training speed: parameters, gradients and Adam's state do not fit into the free memory."

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from raybench.events import Notice
-from raybench.formats import joined
+from raybench.formats import joined, number_of
 from raybench.scheduling.resources import Node, Share, count_workers
 
 MOST_NAMES: Final = 6
@@ -53,9 +53,9 @@ class Attendance:
             came = [host for node_id, host in now.items() if node_id not in self._there]
             went = [host for node_id, host in self._there.items() if node_id not in now]
             if came:
-                self._say(f"Came: {_names(came)}; trials run on {_counted(len(now))} now")
+                self._say(f"Came: {_names(came)}; trials run on {number_of(len(now), 'machine')} now")
             if went:
-                self._say(f"Went away: {_names(went)}; trials run on {_counted(len(now))} now")
+                self._say(f"Went away: {_names(went)}; trials run on {number_of(len(now), 'machine')} now")
         self._there = now
         self._tell_of_kinds(usable)
         return found
@@ -79,7 +79,3 @@ def _names(hosts: Collection[str]) -> str:
     unique = sorted(set(hosts))
     more = len(unique) - MOST_NAMES
     return joined([*unique[:MOST_NAMES], *([f"{more} more"] if more > 0 else [])])
-
-
-def _counted(machines: int) -> str:
-    return "1 machine" if machines == 1 else f"{machines} machines"
