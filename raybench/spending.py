@@ -101,6 +101,14 @@ class Books:
         self._count_idle(each)
         each.left = self._clock()
 
+    def restore_machine(self, node: str) -> None:
+        """Count a machine that was thought to be gone as if it had been there all the time."""
+        self._machines[node].left = None
+
+    def has_gone(self, node: str) -> bool:
+        """Return whether a machine of that name was there, and is not any more."""
+        return node in self._machines and self._machines[node].left is not None
+
     def started(self) -> None:
         """Count the time since the session began as spent on starting."""
         self._book(Kind.STARTING, self._started)

@@ -1,5 +1,6 @@
 """What all tests share: a cache folder and a folder of settings of their own, so that the user's stay out of it."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,10 @@ settings.register_profile(
     "fuzz", deadline=None, max_examples=2400, suppress_health_check=list(HealthCheck), print_blob=True
 )
 settings.load_profile("untimed")
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would every command that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

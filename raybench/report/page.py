@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from raybench.atomic import replacing
 from raybench.errors import InputError
 from raybench.foreign import Kind
-from raybench.formats import safe_text
+from raybench.formats import number_of, safe_text
 from raybench.ranking import GROUP
 from raybench.report.compare import Comparison
 from raybench.report.compare_views import comparison_sections, names
@@ -143,13 +143,12 @@ def _safe_json(value: object) -> Markup:
 
 
 def _subtitle(material: Material) -> str:
-    trials = len(material.results)
     groups = material.ranking.groupby(GROUP, dropna=False).size()
-    configurations = int(groups.max()) if len(groups) else 0
-    what = f"{configurations} configuration{'s' * (configurations != 1)}"
+    what = number_of(int(groups.max()) if len(groups) else 0, "configuration")
     datasets = material.ranking["dataset"].nunique(dropna=False)
     what += f" on {datasets} datasets" if datasets > 1 else ""
-    what += f" at {len(groups)} training-set sizes" if len(groups) > datasets else ""
-    what += f", {trials} trial{'s' * (trials != 1)}"
+    if len(groups) > datasets:
+        what += f" at {material.ranking['train_size'].nunique(dropna=False)} training-set sizes"
+    what += f", {number_of(len(material.results), 'trial')}"
     made = ", ".join(run.created_at[:10] for run in material.runs)
     return f"{what}, run of {made}" if made else what

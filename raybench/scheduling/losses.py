@@ -6,8 +6,8 @@ they are begun again on another. For any other reason a trial is begun again a f
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import ray
 from ray.tune.experiment import Trial as TuneTrial
@@ -23,16 +23,6 @@ from raybench.trials import describe
 GIGABYTE = 1e9
 
 
-class Machines(Protocol):
-    """Knows where trials run."""
-
-    def machines_of(self, trial_id: str) -> tuple[str, ...]:
-        """Return the ids of the machines where a trial was begun last; none where that is unknown."""
-
-    def is_there(self, node_id: str) -> bool:
-        """Return whether that machine is still there."""
-
-
 class Losses:
     """Decides about each lost process.
 
@@ -41,7 +31,8 @@ class Losses:
         shares: what each trial holds.
         most: processes that a trial may lose for other reasons than memory.
         desk: name of the actor that trials ask.
-        machines: where trials run, and whether a machine is still there.
+        machines_of: Ray's ids of the machines where a trial was begun last; none where that is unknown.
+        is_there: whether the machine of an id is still there.
         announcer: writes the row of a trial that is given up.
         problems: where it is kept what went wrong.
 
@@ -54,7 +45,8 @@ class Losses:
         *,
         most: int,
         desk: str,
-        machines: Machines,
+        machines_of: Callable[[str], tuple[str, ...]],
+        is_there: Callable[[str], bool],
         announcer: Announcer,
         problems: Problems,
     ) -> None:
@@ -62,7 +54,8 @@ class Losses:
         self._shares = shares
         self._most = most
         self._desk = desk
-        self._machines = machines
+        self._machines_of = machines_of
+        self._is_there = is_there
         self._announcer = announcer
         self._problems = problems
         self._lost: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
@@ -101,8 +94,8 @@ class Losses:
     def _begin_again(self, attempt: TuneTrial, trial_id: str) -> None:
         """Let a trial go on from its checkpoint, as often as its machine went away, else a few times."""
         lost = self._lost[trial_id]
-        lost.append(self._machines.machines_of(trial_id))
-        there = [places for places in lost if all(map(self._machines.is_there, places))]
+        lost.append(self._machines_of(trial_id))
+        there = [places for places in lost if all(map(self._is_there, places))]
         if len(there) > self._most:
             self._give_up(
                 attempt,

@@ -39,6 +39,7 @@ from raybench.scheduling.membership import check_members
 from raybench.scheduling.merging import Merging
 from raybench.scheduling.meters import Origin
 from raybench.scheduling.queue import InOrder, Room
+from raybench.scheduling.roster import Roster
 from raybench.scheduling.settings import Settings, check_settings
 from raybench.scheduling.shares import Shares
 from raybench.scheduling.tuner import Work, work_off
@@ -146,7 +147,9 @@ def _run(
             ends_with_run = session.enter_context(
                 ray_session(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address)
             )
-            wait_for_machines(settings.resources, tell=driver.announcer.tell)
+            roster = Roster(books, request=settings.resources, usd_per_hour=settings.price_per_hour_usd)
+            roster.machines()
+            wait_for_machines(settings.resources, tell=driver.announcer.tell, machines=roster.machines)
             check_members(
                 resources.nodes(),
                 trials=trials.values(),
@@ -162,21 +165,21 @@ def _run(
         on_start(settled.choices)
         run_dir.mkdir(parents=True, exist_ok=True)
         shares = _shares(settled, settings)
+        roster.share = settled.share
+        roster.machines()
         bookkeeper = Bookkeeper(
             books,
-            share=settled.share,
+            roster=roster,
+            workers=settled.share.workers,
             share_of=lambda trial_id: shares.of(trials[trial_id]),
-            machines=resources.nodes,
-            usd_per_hour=settings.price_per_hour_usd,
         )
-        bookkeeper.machines()
         attendance = Attendance(
-            bookkeeper.machines,
+            roster.machines,
             share=settled.share,
             measured=settled.choices.steps.keys() if settings.bench is not None and settled.share.gpu else None,
             tell=driver.announcer.tell,
         )
-        session.enter_context(books.trials(bookkeeper.places(len(trials)), bookkeeper.shares()))
+        session.enter_context(books.trials(roster.places(len(trials)), roster.shares()))
         trackers = session.enter_context(_trackers(trials, run_dir, settings, driver.problems))
         desk = session.enter_context(open_desk(None if settings.asha is None else log.path))
         driver.interruption.pause = find_desk(desk).pause.remote
@@ -204,7 +207,8 @@ def _run(
                 settings=settings,
                 desk=desk,
                 driver=driver,
-                bookkeeper=bookkeeper,
+                machines_of=bookkeeper.machines_of,
+                is_there=roster.is_there,
             ),
             limits=limits,
             room=Room(settled.share, spare=spare(settings.resources), machines=attendance),
@@ -302,7 +306,8 @@ def _scheduler(
     settings: Settings,
     desk: str,
     driver: _Driver,
-    bookkeeper: Bookkeeper,
+    machines_of: Callable[[str], tuple[str, ...]],
+    is_there: Callable[[str], bool],
 ) -> InOrder:
     """Return what decides which trial goes on: every one, or those that ASHA does not stop."""
     losses = Losses(
@@ -310,7 +315,8 @@ def _scheduler(
         shares,
         most=settings.max_failures,
         desk=desk,
-        machines=bookkeeper,
+        machines_of=machines_of,
+        is_there=is_there,
         announcer=driver.announcer,
         problems=driver.problems,
     )

@@ -10,6 +10,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from raybench.ledger import Kind, load, summary
 from raybench.results import load_results
 
 pytestmark = pytest.mark.minutes
@@ -74,6 +75,17 @@ def test_what_a_trial_costs_follows_the_price_of_its_machine(results: pd.DataFra
     per_second = results["instance_type"].map(PRICES) / 3600
     expected = results["standalone_seconds"] * results["device_share"] * per_second
     assert results["standalone_cost_usd"].tolist() == pytest.approx(expected.tolist())
+
+
+def test_ledger_covers_each_machine_from_joining_on(done: tuple[Path, str]) -> None:
+    ledger = load(done[0])
+    assert {*ledger["instance_type"]} == {*PRICES}
+    for kind in (Kind.STARTING, Kind.MEASURING, Kind.MACHINE, Kind.ENDING):
+        assert {*ledger.loc[ledger["kind"] == kind, "instance_type"]} == {*PRICES}, kind
+    total = summary(ledger)
+    assert abs(total.residual_share) < 0.03
+    trained = next(line for line in total.lines if line.kind is Kind.COMPLETED)
+    assert total.machine.cost_usd > trained.cost_usd > 0
 
 
 def test_ranking_says_that_times_of_several_kinds_are_not_alike(done: tuple[Path, str]) -> None:

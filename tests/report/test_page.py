@@ -333,3 +333,16 @@ def test_results_of_ray_tune_give_a_report(score: str, tmp_path: Path) -> None:
     assert reader.problems == []
     assert "big" in texts(reader)
     assert written.data.answer.headline.startswith("Use big" if score == "test_accuracy" else "No configuration")
+
+
+def test_sizes_that_datasets_share_are_counted_once(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        [
+            {"dataset": dataset, "train_size": size, "model": "resnet18", "test_accuracy": 0.9}
+            for dataset in ("beans", "leaves")
+            for size in (100, 200, 400)
+        ]
+    )
+    table.to_csv(tmp_path / "table.csv", index=False)
+    written = write_report([tmp_path / "table.csv"])
+    assert "1 configuration on 2 datasets at 3 training-set sizes, 6 trials" in texts(read(written.path))
