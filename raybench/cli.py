@@ -47,7 +47,8 @@ NewDirectory = Annotated[
         parser=_place,
     ),
 ]
-TrialId = Annotated[str, typer.Argument(metavar="TRIAL", help="Id of a trial, or its first digits.")]
+TRIAL_HELP = "Id of a trial, or its first digits; pick stands for the network that the ranking advises."
+TrialId = Annotated[str, typer.Argument(metavar="TRIAL", help=TRIAL_HELP)]
 NumCpus = Annotated[int | None, typer.Option(help="Cores this machine counts as having.", show_default="all")]
 NumGpus = Annotated[int | None, typer.Option(help="GPUs this machine counts as having.", show_default="all")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to run on: HOST:PORT, or auto.", show_default="none")]
@@ -236,7 +237,7 @@ def compare(
 @app.command()
 def show(
     run_dir: RunDirectory,
-    trial: Annotated[str | None, typer.Argument(metavar="TRIAL", help="Id of a trial, or its first digits.")] = None,
+    trial: Annotated[str | None, typer.Argument(metavar="TRIAL", help=TRIAL_HELP)] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="Write the rows of all trials: .csv or .parquet.", show_default="terminal"),

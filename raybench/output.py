@@ -27,11 +27,12 @@ from raybench.ledger import load as load_ledger
 from raybench.ledger import summary
 from raybench.manifest import MANIFEST, check_belongs
 from raybench.mirror import place_of
+from raybench.picked import PICK, chosen_trial
 from raybench.plan import make_plan
 from raybench.pretraining import seen_before
 from raybench.quote import kept as kept_quote
 from raybench.recognize import parse_columns
-from raybench.records import Status
+from raybench.records import Status, Trial
 from raybench.report.advice import notes, provisional_note, sentence
 from raybench.report.machines import machines_note
 from raybench.report.search_views import rate_sentences, search_view
@@ -42,7 +43,7 @@ from raybench.report.views import TRIAL_COLUMNS, plan_view, predictions_table, t
 from raybench.results import load_history, read_trial
 from raybench.reuse import Reuse
 from raybench.runner import preflight_with_status, quote
-from raybench.runs import Run, find_trial, open_run, run_directory
+from raybench.runs import Run, open_run, run_directory
 from raybench.trials import describe, learning_rate_cell
 from raybench.tries import RateOrigins, rate_origins
 from raybench.yaml_input import naming_overrides
@@ -320,9 +321,17 @@ def _json(values: Any) -> str | None:  # noqa: ANN401 - an array, or what is mis
     return None if is_missing(values) else json.dumps([None if is_missing(value) else float(value) for value in values])
 
 
+def _chosen(run_dir: Path, trial_id: str) -> Trial:
+    """Return the trial that is meant, and say which one the pick is."""
+    trial = chosen_trial(run_dir, trial_id)
+    if trial_id == PICK:
+        console().print(Text(f"The pick: {describe(trial)}, trial {trial.trial_id}"), soft_wrap=True)
+    return trial
+
+
 def print_trial(run_dir: Path, trial_id: str) -> None:
     """Print the epochs of one trial."""
-    trial = find_trial(open_run(run_dir), trial_id)
+    trial = _chosen(run_dir, trial_id)
     history = load_history(run_dir, only={trial.trial_id})
     result = read_trial(run_dir, trial.trial_id)
     out = console()
@@ -341,7 +350,7 @@ def print_export(run_dir: Path, trial_id: str, output: Path) -> None:
     """Export a trial's weights and say what was written."""
     from raybench.training.export import export_trial  # noqa: PLC0415
 
-    exported = export_trial(run_dir, find_trial(open_run(run_dir), trial_id), output)
+    exported = export_trial(run_dir, _chosen(run_dir, trial_id), output)
     out = console()
     out.print(Text(f"Wrote {exported.path} ({exported.format}) and {exported.card_path}"), soft_wrap=True)
     out.print(Text(exported.pretrained_on), soft_wrap=True)
@@ -353,5 +362,5 @@ def print_predictions(run_dir: Path, trial_id: str, images: Sequence[Path]) -> N
     """Print what a trial sees in images."""
     from raybench.training.predict import load_classifier  # noqa: PLC0415
 
-    classifier = load_classifier(run_dir, find_trial(open_run(run_dir), trial_id))
+    classifier = load_classifier(run_dir, _chosen(run_dir, trial_id))
     console().print(predictions_table(classifier.predict(images)))

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy import special
 
+from raybench.alike import trials_of
 from raybench.formats import is_missing
 from raybench.ranking import CONFIGURATION, GROUP
 from raybench.report.advice import configuration_name, group_name
 from raybench.report.compare_conditions import conditions
-from raybench.report.page_material import Material, groups_of, trials_of
+from raybench.report.page_material import Material, groups_of
 from raybench.report.page_parts import Mood, Point
 from raybench.scores import scores_of
 from raybench.stats import CONFIDENCE, Estimate, Scores, difference_interval, mean_accuracy

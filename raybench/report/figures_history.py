@@ -7,13 +7,14 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from raybench.alike import TrialsByRow, trials_of
 from raybench.formats import count_text, is_missing, number_text, percent_text
 from raybench.ranking import GROUP
 from raybench.records import Status
 from raybench.report.advice import configuration_name
 from raybench.report.figures import LEGEND_BELOW, MOST_TICKS, axis, label, layout, plain
 from raybench.report.figures_sizes import LEGEND_ROW, MOST_LINES
-from raybench.report.page_material import Material, TrialsByRow, trials_of
+from raybench.report.page_material import Material
 from raybench.report.page_parts import Column, Figure, Row, Table, cells
 from raybench.report.theme import DASHES, SERIES, colour
 

@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from raybench.alike import trials_of
 from raybench.formats import (
     capitalized,
     duration_text,
@@ -21,7 +22,7 @@ from raybench.report.page_classes import weakest_class
 from raybench.report.page_data import one_more_point
 from raybench.report.page_doubt import rival_points, verdict
 from raybench.report.page_findings import PREDICTIONS, Findings
-from raybench.report.page_material import Material, accuracy_column, groups_of, trials_of
+from raybench.report.page_material import Material, accuracy_column, groups_of
 from raybench.report.page_next import next_step
 from raybench.report.page_parts import Answer, Mood, Point
 from raybench.report.page_picks import interval_text, picks_table

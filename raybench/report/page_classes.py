@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from raybench.alike import TrialsByRow, trials_of
 from raybench.formats import percent_text, safe_text, shortened
 from raybench.report.advice import configuration_name, group_name
-from raybench.report.page_material import Material, TrialsByRow, trials_of
+from raybench.report.page_material import Material
 from raybench.report.page_parts import Cell, Column, Row, Table
 
 MOST_CONFIGURATIONS = 20

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from raybench.alike import trials_of
 from raybench.formats import duration_text, is_missing, money_text
 from raybench.mirror import place_of
 from raybench.records import Status
 from raybench.report.advice import configuration_name
-from raybench.report.page_material import Material, trials_of
+from raybench.report.page_material import Material
 from raybench.report.page_parts import Point
 from raybench.report.page_trust import ENOUGH_SEEDS
 from raybench.scores import scores_of

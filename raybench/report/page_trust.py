@@ -6,11 +6,12 @@ of somebody else's results does not tell is said to be unknown.
 
 import pandas as pd
 
+from raybench.alike import trials_of
 from raybench.formats import capitalized, is_missing, joined, safe_text
 from raybench.pretraining import is_same, trained_on
 from raybench.ranking import GROUP
 from raybench.report.machines import kinds_of_machine
-from raybench.report.page_material import Material, trials_of
+from raybench.report.page_material import Material
 from raybench.report.page_parts import Mood, Point
 from raybench.report.search_views import rate_sentences
 from raybench.stats import detectable_gap
