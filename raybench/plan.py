@@ -11,7 +11,7 @@ from pathlib import Path
 
 from raybench.budget import Budget, spent_before
 from raybench.checkpoint_paths import with_state
-from raybench.experiment import Experiment
+from raybench.experiment import DatasetConfig, Experiment
 from raybench.manifest import MANIFEST, rates_before
 from raybench.prices import per_hour, prices
 from raybench.records import DatasetFacts, Facts, ResourceRequest, Status, Trial
@@ -27,6 +27,8 @@ class DatasetPlan:
     """One dataset of the plan."""
 
     facts: DatasetFacts
+    image_size_px: int
+    """Width and height that images are resized to."""
     train_sizes: tuple[int, ...]
     detectable_gap: float | None
     """Smallest difference in accuracy, as a fraction, that the test split can tell apart; None without one."""
@@ -101,7 +103,7 @@ def make_plan(
         begun=sum(trial.trial_id in statuses or trial.trial_id in states for trial in to_go),
         taken_over=taken_over,
         request=experiment.resource_request(),
-        datasets=tuple(_dataset_plan(dataset, trials) for dataset in facts.datasets.values()),
+        datasets=tuple(_dataset_plan(each, facts.datasets[each.name], trials) for each in experiment.datasets),
         most_epochs=sum(
             trial.epochs - (_epochs_done(run_dir, trial.trial_id) if trial.trial_id in states else 0)
             for trial in to_go
@@ -126,10 +128,11 @@ def _budget(experiment: Experiment, run_dir: Path) -> str | None:
     return Budget(usd=asked.usd, hours=asked.hours, earlier=earlier, books=Books()).text()
 
 
-def _dataset_plan(facts: DatasetFacts, trials: list[Trial]) -> DatasetPlan:
-    sizes = {trial.train_size: None for trial in trials if trial.dataset.name == facts.name}
+def _dataset_plan(dataset: DatasetConfig, facts: DatasetFacts, trials: list[Trial]) -> DatasetPlan:
+    sizes = {trial.train_size: None for trial in trials if trial.dataset.name == dataset.name}
     return DatasetPlan(
         facts=facts,
+        image_size_px=dataset.image_size,
         train_sizes=tuple(sizes),
         detectable_gap=detectable_gap(facts.test_images) if facts.test_images else None,
     )

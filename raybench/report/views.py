@@ -244,7 +244,8 @@ def _dataset_view(dataset: "DatasetPlan") -> Table:
     facts = dataset.facts
     table = _labels()
     test = "no test split" if facts.test_images is None else f"{facts.test_images} test"
-    table.add_row("images", f"{facts.train_images} train · {facts.val_images} val · {test}")
+    size = f"at {dataset.image_size_px} px"
+    table.add_row("images", f"{facts.train_images} train · {facts.val_images} val · {test}, {size}")
     table.add_row("train sizes", ", ".join(str(size) for size in dataset.train_sizes))
     table.add_row("classes", Text(_classes(facts)))
     table.add_row("can tell apart", _gap(dataset))

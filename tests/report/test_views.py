@@ -127,7 +127,7 @@ def test_a_plan_says_what_would_run_on_what(width: int) -> None:
         "24: 8 configurations with 3 seeds (0, 1, 2)",
         "nothing yet",
         "at most 240 epochs",
-        "300 train · 40 val · 300 test",
+        "300 train · 40 val · 300 test, at 16 px",
         "100, 300",
         "2; training images of daisy: 290, rose: 10",
         "accuracies that differ by 7.9 percentage points or more (near 90 %, with 300 test images)",
