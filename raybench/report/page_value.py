@@ -17,7 +17,7 @@ from raybench.formats import (
 )
 from raybench.report.advice import configuration_name
 from raybench.report.page_findings import Findings
-from raybench.report.page_parts import Block, Cell, Column, Paragraph, Row, Span, Table, cells, cut
+from raybench.report.page_parts import Block, Cell, Column, Mood, Paragraph, Row, Span, Table, cells, cut
 from raybench.value import CostUnit, budgets
 
 MOST_STEPS = 12
@@ -105,6 +105,9 @@ def gain_blocks(findings: Findings) -> Iterator[Block]:
         return
     several = len(set(averages["dataset"])) > 1
     yield Paragraph(text=_gain_sentence(averages))
+    opposite = _opposite_gains(findings.gains, several=several)
+    if opposite:
+        yield Paragraph(text=f"{' '.join(opposite)} An average of opposites holds for neither.", mood=Mood.CARE)
     most = float(averages[["difference", "low", "high"]].astype(float).abs().max().max())
     lines = [
         Row(
@@ -141,6 +144,20 @@ def _gain_sentence(averages: pd.DataFrame) -> str:
         interval = "" if is_missing(last["low"]) else f" ({_points(last['low'])} to {_points(last['high'])})"
         said.append(f"{safe_text(kind)} {_points(last['difference'])} points{size}{interval}")
     return f"{capitalized(joined(said))}, on average."
+
+
+def _opposite_gains(gains: pd.DataFrame, *, several: bool) -> list[str]:
+    """Say of each choice, at its largest size, where it is proven to help some pairs and to harm others."""
+    proven = gains[gains["told_apart"].fillna(value=False).astype(bool)]
+    said = []
+    for _, rows in proven.groupby(["dataset", "kind"], sort=False):
+        last = rows[rows["train_size"].isna() | (rows["train_size"] == rows["train_size"].max())]
+        most, least = (last.loc[getattr(last["difference"].astype(float), side)()] for side in ("idxmax", "idxmin"))
+        if least["difference"] < 0 < most["difference"]:
+            size = "" if is_missing(most["train_size"]) else f" at {most['train_size']} images"
+            where = [f"{_points(each['difference'])} points for {_pair_name(each)}" for each in (most, least)]
+            said.append(f"{_kind(most, several=several)}{size}: {' but '.join(where)}.")
+    return said
 
 
 def _pair_tables(gains: pd.DataFrame, *, several: bool) -> Iterator[Table]:

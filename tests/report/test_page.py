@@ -346,3 +346,31 @@ def test_sizes_that_datasets_share_are_counted_once(tmp_path: Path) -> None:
     table.to_csv(tmp_path / "table.csv", index=False)
     written = write_report([tmp_path / "table.csv"])
     assert "1 configuration on 2 datasets at 3 training-set sizes, 6 trials" in texts(read(written.path))
+
+
+@pytest.mark.parametrize(("of_resnet50", "opposite"), [(-0.1, True), (0.1, False)])
+def test_gains_that_help_some_and_harm_others_are_not_left_to_an_average(
+    tmp_path: Path, of_resnet50: float, opposite: bool
+) -> None:
+    table = pd.DataFrame(
+        [
+            {
+                "model": model,
+                "strategy": strategy,
+                "seed": seed,
+                "train_size": size,
+                "test_accuracy": 0.8 + 0.001 * seed + (gain if strategy == "fine-tune" else 0),
+            }
+            for model, gain in (("resnet18", 0.1), ("resnet50", of_resnet50))
+            for strategy in ("linear-probe", "fine-tune")
+            for size in (100, 400)
+            for seed in range(5)
+        ]
+    )
+    table.to_csv(tmp_path / "table.csv", index=False)
+    text = texts(read(write_report([tmp_path / "table.csv"], test_images=["10000"]).path))
+    said = (
+        "Fine-tuning at 400 images: +10.0 points for resnet18: linear-probe → fine-tune but -10.0 points for resnet50: "
+        "linear-probe → fine-tune. An average of opposites holds for neither."
+    )
+    assert (said in text) == opposite
