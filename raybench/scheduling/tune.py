@@ -143,23 +143,7 @@ def _run(
     log = DecisionLog(run_dir / LOG_NAME)
     decisions = [] if settings.asha is None else log.read()
     with quiet_ray(), ExitStack() as session:
-        with driver.interruption.starting(), books.during(Kind.STARTING):
-            ends_with_run = session.enter_context(
-                ray_session(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address)
-            )
-            roster = Roster(books, request=settings.resources, usd_per_hour=settings.price_per_hour_usd)
-            roster.machines()
-            wait_for_machines(settings.resources, tell=driver.announcer.tell, machines=roster.machines)
-            check_members(
-                resources.nodes(),
-                trials=trials.values(),
-                run_dir=run_dir,
-                import_path=import_path(),
-                tell=driver.announcer.tell,
-            )
-        session.enter_context(driver.interruption.listening())
-        driver.interruption.at_once = ends_with_run
-        driver.interruption.lost = lost_process
+        roster = _start(trials, run_dir=run_dir, settings=settings, driver=driver, session=session)
         with books.during(Kind.MEASURING):
             settled = _settled(trials, settings, driver)
         on_start(settled.choices)
@@ -216,6 +200,25 @@ def _run(
         )
         work_off(trials, work, announcer=driver.announcer, interruption=driver.interruption)
         return limits.reached()
+
+
+def _start(
+    trials: Mapping[str, Trial], *, run_dir: Path, settings: Settings, driver: _Driver, session: ExitStack
+) -> Roster:
+    """Start Ray or join it, wait until machines are there and known to be alike, and count them from then on."""
+    books, tell = settings.books, driver.announcer.tell
+    with driver.interruption.starting(), books.during(Kind.STARTING):
+        ends_with_run = session.enter_context(
+            ray_session(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address)
+        )
+        roster = Roster(books, request=settings.resources, usd_per_hour=settings.price_per_hour_usd)
+        roster.machines()
+        wait_for_machines(settings.resources, tell=tell, machines=roster.machines)
+        check_members(resources.nodes(), trials=trials.values(), run_dir=run_dir, import_path=import_path(), tell=tell)
+    session.enter_context(driver.interruption.listening())
+    driver.interruption.at_once = ends_with_run
+    driver.interruption.lost = lost_process
+    return roster
 
 
 def _settled(trials: Mapping[str, Trial], settings: Settings, driver: _Driver) -> Settled:
