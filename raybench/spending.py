@@ -54,6 +54,8 @@ class _Machine:
     """Part of the machine by trial, or by place whose process is not there yet."""
     begun: dict[str, float] = field(default_factory=dict)
     """When that began."""
+    is_late: bool = False
+    """Whether it came while trials were being run."""
     counted_until: float | None = None
     """Until when idle time is counted; None: no trials are being run."""
     idle_seconds: float = 0.0
@@ -81,15 +83,24 @@ class Books:
         self._waiting: list[Entry] = []
         self._run_dir: Path | None = None
         self._trials_ended: float | None = None
+        self._is_running = False
+        """Whether trials are being run."""
         self._published_at = -math.inf
         """When the ledger was last sent to an object store, if it is in one."""
         self.trial_kind: Kind | None = None
         """What attempts count as, however they end; None: by how they end."""
 
-    def add_machine(self, machine: Machine, *, from_start: bool = False) -> None:
-        """Count a machine from now on, or from when the session began; one that is there already stays."""
+    def add_machine(self, machine: Machine, *, from_start: bool = False, places: int = 0, share: float = 0.0) -> None:
+        """Count a machine from now on, or from when the session began; one that is there already stays.
+
+        `places` and `share` are as for `trials`, where these are being run already.
+        """
+        if machine.node in self._machines:
+            return
         since = self._started if from_start else self._clock()
-        self._machines.setdefault(machine.node, _Machine(machine=machine, since=since))
+        each = self._machines[machine.node] = _Machine(machine=machine, since=since, is_late=self._is_running)
+        if self._is_running:
+            self._open_places(each, places, share)
 
     def remove_machine(self, node: str) -> None:
         """Count a machine that went away no longer; what trials hold of it is counted until their loss is told."""
@@ -129,21 +140,21 @@ class Books:
         `places` says how many trials fit on each machine, by host name, and `share` what each holds of it; until a
         place has had its first trial, its process is being started.
         """
-        now = self._clock()
+        self._is_running = True
         for node, each in self._machines.items():
-            each.counted_until = now
-            for place in range(places.get(node, 0)):
-                each.held[f"place {place}"] = share[node]
-                each.begun[f"place {place}"] = now
+            self._open_places(each, places.get(node, 0), share.get(node, 0.0))
         try:
             yield
         finally:
-            for node in self._machines:
-                for name in list(self._machines[node].held):
-                    self._end(node, name, Kind.WORKERS if name.startswith("place ") else Kind.INTERRUPTED)
-            for each in self._machines.values():
+            for node, each in self._machines.items():
+                # A machine that came when all trials had begun somewhere has places that nobody was to take.
+                empty = Kind.IDLE if each.is_late else Kind.WORKERS
+                for name in list(each.held):
+                    self._end(node, name, empty if name.startswith("place ") else Kind.INTERRUPTED)
                 self._count_idle(each)
                 each.counted_until = None
+                each.is_late = False
+            self._is_running = False
             self._trials_ended = self._clock()
             self.write()
 
@@ -208,6 +219,13 @@ class Books:
             self._waiting.clear()
             if publish:
                 self._published_at = self._clock()
+
+    def _open_places(self, each: _Machine, places: int, share: float) -> None:
+        now = self._now(each)
+        each.counted_until = now
+        for place in range(places):
+            each.held[f"place {place}"] = share
+            each.begun[f"place {place}"] = now
 
     def _book(self, kind: Kind, since: float) -> None:
         """Enter the time since then as held by something that has all machines to itself."""

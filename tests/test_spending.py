@@ -138,3 +138,37 @@ def test_a_second_machine_counts_from_when_it_is_seen(books: Books, clock: Clock
     machines = load(tmp_path).query("kind == 'machine'").set_index("node")
     assert machines["seconds"].to_dict() == pytest.approx({"here": 6, "there": 1})
     assert machines["cost_usd"].isna().to_dict() == {"here": False, "there": True}
+
+
+def test_a_machine_that_comes_while_trials_run_is_covered_from_then_on(
+    books: Books, clock: Clock, tmp_path: Path
+) -> None:
+    with books.trials({"here": 1}, {"here": 1.0}):
+        books.begin("a", "here", 1.0)
+        clock.now += 10
+        books.add_machine(Machine(node="there", instance_type=None, usd_per_hour=None), places=2, share=0.5)
+        clock.now += 3
+        books.begin("b", "there", 0.5)
+        clock.now += 4
+        books.end("b", Kind.COMPLETED)
+        clock.now += 1
+        books.end("a", Kind.COMPLETED)
+    there = load(tmp_path).query("node == 'there'").groupby("kind")["device_seconds"].sum()
+    assert there.to_dict() == pytest.approx(
+        {"machine": 8, "starting workers": 1.5, "completed trials": 2, "idle": 0.5 + 4}
+    ), "nobody took the second place"
+
+
+def test_a_machine_that_was_away_between_tries_and_trials_is_ready_for_both(
+    books: Books, clock: Clock, tmp_path: Path
+) -> None:
+    with books.trials({"here": 1}, {"here": 1.0}):
+        books.begin("a", "here", 1.0)
+        clock.now += 1
+        books.add_machine(Machine(node="there", instance_type=None, usd_per_hour=None), places=1, share=1.0)
+        books.end("a", Kind.COMPLETED)
+        clock.now += 1
+    with books.trials({"here": 1, "there": 1}, {"here": 1.0, "there": 1.0}):
+        clock.now += 2
+    there = load(tmp_path).query("node == 'there'").groupby("kind")["device_seconds"].sum()
+    assert there.to_dict() == pytest.approx({"machine": 3, "starting workers": 2, "idle": 1})

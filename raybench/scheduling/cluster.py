@@ -212,6 +212,12 @@ def _say_nothing(*_: object, **__: object) -> None:
     """Stand in for what prints."""
 
 
+def head_address() -> str:
+    """Return where the head of the Ray that this process has joined listens, `HOST:PORT`."""
+    address: str = ray.get_runtime_context().gcs_address
+    return address
+
+
 def lost_process() -> str | None:
     """Return the name of a process of the Ray that was started here, and that has ended; None where all are there.
 

@@ -69,7 +69,7 @@ class Roster:
         share = self.share or self._usual_share(found)
         for each in found:
             if share is not None and each.node_id not in self._machines and count_workers(share, [each]):
-                self._count(each)
+                self._count(each, share)
         return found
 
     def host_of(self, node_id: str) -> str | None:
@@ -113,13 +113,17 @@ class Roster:
             self._doubted.setdefault(node_id, self._clock())
         return False
 
-    def _count(self, machine: Node) -> None:
+    def _count(self, machine: Node, share: Share) -> None:
         taken = machine.host in self._names.values() or self._books.has_gone(machine.host)
         name = f"{machine.host} {machine.node_id[:SHORT_ID]}" if taken else machine.host
         self._machines[machine.node_id] = machine
         self._names[machine.node_id] = name
         price = self._usd_per_hour.get(machine.instance_type or "")
-        self._books.add_machine(Machine(node=name, instance_type=machine.instance_type, usd_per_hour=price))
+        self._books.add_machine(
+            Machine(node=name, instance_type=machine.instance_type, usd_per_hour=price),
+            places=count_workers(share, [machine]),
+            share=held_share(share, machine),
+        )
 
     def _usual_share(self, machines: Sequence[Node]) -> Share | None:
         """Return what a trial gets before anything is measured; None where no machine has room for one yet."""

@@ -18,7 +18,7 @@ from ray.tune import Callback
 from raybench import feature_parts
 from raybench.choices import Choices
 from raybench.errors import RaybenchError, StorageError
-from raybench.events import Event
+from raybench.events import Event, Notice
 from raybench.ledger import Kind
 from raybench.mirror import address_of, bring_all
 from raybench.process_memory import usable_bytes
@@ -28,9 +28,10 @@ from raybench.scheduling.asha import Decision, GroupedAsha
 from raybench.scheduling.attendance import Attendance
 from raybench.scheduling.bookkeeper import Bookkeeper
 from raybench.scheduling.choosing import Settled, settle, unmeasured
-from raybench.scheduling.cluster import import_path, lost_process, quiet_ray, ray_session
+from raybench.scheduling.cluster import head_address, import_path, lost_process, quiet_ray, ray_session
 from raybench.scheduling.decisions import LOG_NAME, DecisionLog, find_desk, open_desk
 from raybench.scheduling.driver import Announcer, Problems, RecordingScheduler, Storage
+from raybench.scheduling.head_watch import HeadWatch, end_process
 from raybench.scheduling.interruption import Interruption
 from raybench.scheduling.leftovers import Leftovers
 from raybench.scheduling.limits import limits_of
@@ -207,10 +208,17 @@ def _start(
 ) -> Roster:
     """Start Ray or join it, wait until machines are there and known to be alike, and count them from then on."""
     books, tell = settings.books, driver.announcer.tell
+    watch = session.enter_context(
+        HeadWatch(
+            tell=lambda text: tell(Notice(text=text, lasting=True)), end=lambda text: end_process(text, books.write)
+        )
+    )
     with driver.interruption.starting(), books.during(Kind.STARTING):
         ends_with_run = session.enter_context(
             ray_session(num_cpus=settings.num_cpus, num_gpus=settings.num_gpus, address=settings.address)
         )
+        if settings.address is not None:
+            watch.follow(head_address())
         roster = Roster(books, request=settings.resources, usd_per_hour=settings.price_per_hour_usd)
         roster.machines()
         wait_for_machines(settings.resources, tell=tell, machines=roster.machines)
