@@ -1,5 +1,9 @@
 """A machine that is taken away while a trial runs there: no failure of the trial's, and its time is in the ledger."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +23,7 @@ from raybench.results import read_trial
 from raybench.scheduling.settings import Settings
 from raybench.scheduling.tune import run_trials
 from raybench.spending import Books
-from tests.cluster.hosts import wait_until
+from tests.cluster.hosts import HostsError, wait_until
 from tests.scheduling.fakes import EXECUTE, Script, make_trial, starts, write_scripts
 
 MACHINES = ("spot.one", "spot.two")
@@ -85,3 +89,60 @@ def test_a_trial_of_a_machine_that_is_taken_away_goes_on_elsewhere_and_has_not_f
     assert 0 < lost["seconds"].sum() < ended - first["begin"]
     there = entries[entries["kind"].eq(Kind.MACHINE)].groupby("instance_type")["seconds"].max()
     assert there[taken[0]] < there[second["instance_type"]], "what is gone costs nothing any more"
+
+
+def test_a_machine_that_comes_while_a_trial_runs_takes_the_next_and_all_its_time_is_accounted_for(
+    tmp_path: Path,
+) -> None:
+    write_scripts(tmp_path, {name: Script(losses=(1.0, 0.5), wait_for_file="come") for name in ("first", "next")})
+    rays = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    ray_command = str(Path(sys.executable).with_name("ray"))
+    command = [ray_command, "start", f"--address={rays.address}", "--num-cpus=1", "--block"]
+    command += [f"--labels=raybench/instance={MACHINES[1]}"]
+    problems: list[str] = []
+    came: list[subprocess.Popen[bytes]] = []
+
+    def come() -> None:
+        try:
+            wait_until((tmp_path / "first.waits").exists, "a trial in its second epoch", seconds=150, every=0.05)
+            came.append(
+                subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+            )
+            wait_until(lambda: len(starts(tmp_path)) == 2, "a trial on the machine that came", seconds=150, every=0.05)
+        except HostsError as error:
+            problems.append(str(error))
+        (tmp_path / "come").touch()
+
+    told: list[Event] = []
+    books = Books()
+    books.open(tmp_path)
+    try:
+        rays.add_node(num_cpus=1, labels={"raybench/instance": MACHINES[0]})
+        rays.wait_for_nodes()
+        settings = Settings(
+            asha=None,
+            resources=ResourceRequest(gpu=0, cpu=1.0),
+            address=rays.address,
+            price_per_hour_usd=dict.fromkeys(MACHINES, 3600.0),
+            execute=EXECUTE,
+            books=books,
+        )
+        thread = threading.Thread(target=come)
+        thread.start()
+        trials = [make_trial("first"), make_trial("next")]
+        outcome = run_trials(trials, run_dir=tmp_path, settings=settings, on_event=told.append)
+        thread.join()
+    finally:
+        for machine in came:
+            os.killpg(machine.pid, signal.SIGTERM)
+            machine.wait(timeout=30)
+        rays.shutdown()  # type: ignore[no-untyped-call]
+    assert problems == []
+    assert {*outcome.statuses.values()} == {Status.COMPLETED}
+    assert [start["instance_type"] for start in starts(tmp_path)] == list(MACHINES)
+    assert any(isinstance(event, Notice) and event.text.startswith("Came: ") for event in told)
+    entries = ledger.load(tmp_path)
+    late = entries[entries["instance_type"] == MACHINES[1]].groupby("kind")["device_seconds"].sum()
+    assert late[Kind.WORKERS] > 0
+    parts = late.drop(Kind.MACHINE)
+    assert parts.sum() == pytest.approx(late[Kind.MACHINE], rel=0.05)
