@@ -12,7 +12,7 @@ from pathlib import Path
 from raybench.cost import SECONDS_PER_HOUR
 from raybench.errors import ExperimentError
 from raybench.formats import duration_text, usd_text
-from raybench.ledger import Kind, load, summary
+from raybench.ledger import Kind, load, summary, with_prices
 from raybench.pace import least_epochs, seconds_alone
 from raybench.records import AshaSettings, Pace, Trial
 from raybench.spending import Books
@@ -102,11 +102,10 @@ def spent_before(run_dir: Path, usd_per_hour: Mapping[str, float]) -> Spending:
     ledger = load(run_dir)
     if ledger.empty:
         return Spending(usd=0.0, hours=0.0)
-    machines = ledger[ledger["kind"] == Kind.MACHINE]
-    prices = machines["usd_per_hour"].astype(float)
-    prices = prices.fillna(machines["instance_type"].map(lambda name: usd_per_hour.get(name, math.nan)).astype(float))
-    cost = machines["device_seconds"] * prices / SECONDS_PER_HOUR
-    return Spending(usd=float(cost.sum(skipna=False)), hours=summary(ledger).wall_seconds / SECONDS_PER_HOUR)
+    machines = with_prices(ledger[ledger["kind"] == Kind.MACHINE], usd_per_hour)
+    return Spending(
+        usd=float(machines["cost_usd"].sum(skipna=False)), hours=summary(ledger).wall_seconds / SECONDS_PER_HOUR
+    )
 
 
 def least_seconds(

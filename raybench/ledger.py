@@ -15,7 +15,7 @@ Covered: machines that ran trials, from the moment the run had them. Not covered
 import contextlib
 import json
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -63,6 +63,7 @@ class Kind(StrEnum):
     """The whole machine, for as long as the session had it: what the others have to add up to."""
 
 
+UNLABELLED: Final = "machines without the label raybench/instance"
 PARTS: Final = tuple(kind for kind in Kind if kind is not Kind.MACHINE)
 ENDED: Final = (Kind.COMPLETED, Kind.STOPPED, Kind.FAILED)
 """What a trial has an entry of once it ended, however often it was begun."""
@@ -127,9 +128,17 @@ def load(run_dir: str | Path) -> pd.DataFrame:
     )
     again = (table["kind"] == Kind.MACHINE) & table.duplicated(["session", "node", "kind"], keep="last")
     table = table[~again].reset_index(drop=True)
-    device_seconds = table["seconds"] * table["device_share"]
-    cost = device_seconds * table["usd_per_hour"] / SECONDS_PER_HOUR
-    return table.assign(device_seconds=device_seconds, cost_usd=cost)[COLUMNS]
+    return with_prices(table.assign(device_seconds=table["seconds"] * table["device_share"]), {})[COLUMNS]
+
+
+def with_prices(ledger: pd.DataFrame, usd_per_hour: Mapping[str, float]) -> pd.DataFrame:
+    """Return the entries of `load` with costs, where a machine that had no price when it was used has that of now.
+
+    `usd_per_hour` is by instance type.
+    """
+    now = ledger["instance_type"].map(lambda name: usd_per_hour.get(name, math.nan)).astype(float)
+    prices = ledger["usd_per_hour"].astype(float).fillna(now)
+    return ledger.assign(usd_per_hour=prices, cost_usd=ledger["device_seconds"] * prices / SECONDS_PER_HOUR)
 
 
 def _row(line: bytes) -> dict[str, object] | None:
@@ -169,6 +178,10 @@ class Summary:
     """That ended, whether completed, stopped or failed."""
     tries: int
     """Of learning rates."""
+    machine_seconds: Mapping[str, float]
+    """How long all sessions together had each machine, by its name."""
+    unpriced: tuple[str, ...]
+    """Instance types without a price; of a machine without that label, the word for it."""
 
 
 def summary(ledger: pd.DataFrame) -> Summary:
@@ -185,6 +198,10 @@ def summary(ledger: pd.DataFrame) -> Summary:
         wall_seconds=float(machines.groupby("session")["seconds"].max().sum()),
         trials=_trials(ledger, ENDED),
         tries=_trials(ledger, (Kind.SEARCH,)),
+        machine_seconds={str(name): float(each) for name, each in machines.groupby("node")["seconds"].sum().items()},
+        unpriced=tuple(
+            sorted(machines.loc[machines["usd_per_hour"].isna(), "instance_type"].fillna(UNLABELLED).unique())
+        ),
     )
 
 

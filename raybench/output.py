@@ -24,7 +24,7 @@ from raybench.extension import check_extension
 from raybench.foreign import Source, load_sources, parse_test_images, with_test_images
 from raybench.formats import duration_text, is_missing, joined, safe_cell
 from raybench.ledger import load as load_ledger
-from raybench.ledger import summary
+from raybench.ledger import summary, with_prices
 from raybench.manifest import MANIFEST, check_belongs
 from raybench.mirror import place_of
 from raybench.picked import PICK, chosen_trial
@@ -283,7 +283,7 @@ def print_trials(run_dir: Path) -> None:
     if len(search):
         out.print()
         out.print(search_view(search))
-    spent = summary(load_ledger(run_dir))
+    spent = summary(with_prices(load_ledger(run_dir), run.price_per_hour_usd))
     if spent.lines:
         out.print()
         made = kept_quote(run_dir)

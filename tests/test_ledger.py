@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from raybench.ledger import COLUMNS, LEDGER, Entry, Kind, append, load, summary
+from raybench.ledger import COLUMNS, LEDGER, Entry, Kind, append, load, summary, with_prices
 
 
 def entry(
@@ -78,3 +78,20 @@ def test_a_run_without_a_ledger_has_an_empty_one_with_nothing_to_say(tmp_path: P
     total = summary(table)
     assert (total.lines, total.sessions) == ((), 0)
     assert math.isnan(total.residual_share)
+
+
+def test_a_machine_without_a_price_when_it_was_used_has_that_of_now_and_one_with_a_price_keeps_it(
+    tmp_path: Path,
+) -> None:
+    desk = replace(entry(Kind.MACHINE, 10, price=None), instance_type="desk", node="one")
+    spot = replace(entry(Kind.MACHINE, 10, price=36.0), instance_type="spot", node="two")
+    bare = replace(entry(Kind.MACHINE, 10, price=None), node="three")
+    append(tmp_path, [desk, spot])
+    assert summary(load(tmp_path)).unpriced == ("desk",)
+    now = with_prices(load(tmp_path), {"desk": 360.0, "spot": 3600.0})
+    assert now.set_index("node")["cost_usd"].to_dict() == pytest.approx({"one": 1.0, "two": 0.1})
+    assert summary(now).unpriced == ()
+    append(tmp_path, [bare])
+    total = summary(with_prices(load(tmp_path), {"desk": 360.0}))
+    assert total.unpriced == ("machines without the label raybench/instance",)
+    assert total.machine_seconds == {"one": 10, "two": 10, "three": 10}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from raybench.formats import SECONDS_PER_MINUTE, duration_text, safe_text, usd_text
-from raybench.ledger import load, summary
+from raybench.ledger import load, summary, with_prices
 from raybench.quote import kept
 from raybench.report.page_material import Material
 from raybench.report.page_parts import Block, Column, Paragraph, Row, Table, cells
@@ -17,7 +17,7 @@ def spend_blocks(material: Material) -> Iterator[Block]:
         entries = load(run.run_dir)
         if entries.empty:
             continue
-        spent, quote = summary(entries), kept(run.run_dir)
+        spent, quote = summary(with_prices(entries, run.price_per_hour_usd)), kept(run.run_dir)
         pace = trial_pace(run.run_dir, run.experiment, run.facts, run.trials, quote)
         yield Table(
             caption=f"What {safe_text(run.run_dir.resolve().name)} spent",

@@ -1,17 +1,20 @@
 """What a run will take and what it took: a quote and a ledger in, Rich renderables and sentences out."""
 
 import math
+from collections.abc import Mapping
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from raybench.formats import MISSING, SECONDS_PER_MINUTE, duration_text, safe_text, usd_text
+from raybench.formats import MISSING, SECONDS_PER_MINUTE, duration_text, joined, safe_text, usd_text
 from raybench.ledger import Line, Summary
 from raybench.quote import MARGIN, Quote, Range
 from raybench.report.plain_table import plain_table
 from raybench.report.trial_pace import TrialPace
 
+MOST_MACHINES = 8
+"""That are named; the ones that the run had longest."""
 FEW = 10
 """Images a second, below which a decimal matters."""
 SMALLEST_SHARE = 0.0005
@@ -96,12 +99,24 @@ def ledger_sentences(spent: Summary, quote: Quote | None, pace: TrialPace | None
         pace: how long its trials took against what was measured; None where that is unknown.
 
     """
-    said = [f"Not covered by any of them: {_percent(spent.residual_share)} of the machine time."]
-    if math.isnan(spent.machine.cost_usd):
-        said.append("Cost is unknown without a price: price_per_hour_usd in the experiment, or prices.yaml.")
+    said = _machines(spent.machine_seconds) if len(spent.machine_seconds) > 1 else []
+    said.append(f"Not covered by any of them: {_percent(spent.residual_share)} of the machine time.")
+    if spent.unpriced:
+        said.append(
+            f"Cost is unknown without a price for {joined([safe_text(each) for each in spent.unpriced])}: "
+            "price_per_hour_usd in the experiment, or prices.yaml."
+        )
     if quote is not None:
         said += _quote_against(spent, quote, pace)
     return said
+
+
+def _machines(seconds: Mapping[str, float]) -> list[str]:
+    longest = sorted(seconds.items(), key=lambda each: (-each[1], each[0]))
+    named = [f"{safe_text(name)} {duration_text(each)}" for name, each in longest[:MOST_MACHINES]]
+    more = len(seconds) - len(named)
+    named += [f"{more} more"] if more > 0 else []
+    return [f"Machine time is that of {len(seconds)} machines together: {joined(named)}."]
 
 
 def _quote_against(spent: Summary, quote: Quote, pace: TrialPace | None) -> list[str]:

@@ -154,3 +154,26 @@ def test_a_run_that_took_longer_than_quoted_says_whether_its_trials_did(
     assert "Quoted" in ledger_sentences(longer, QUOTE, None)[-1]
     within = spent_on(tmp_path / "within", seconds=170)
     assert "Quoted" in ledger_sentences(within, QUOTE, pace)[-1]
+
+
+def test_ledger_names_the_machines_it_adds_up_and_those_without_a_price(tmp_path: Path) -> None:
+    times = {"one": 102.0, "[b]two": 60.0}
+    append(
+        tmp_path,
+        [
+            replace(entry(Kind.MACHINE, seconds, None), node=node, instance_type="local" if node == "one" else "desk")
+            for node, seconds in times.items()
+        ],
+    )
+    said = ledger_sentences(summary(load(tmp_path)), None, None)
+    assert said[0] == "Machine time is that of 2 machines together: one 1 min 42 s and [b]two 1 min."
+    assert said[-1].startswith("Cost is unknown without a price for desk and local: price_per_hour_usd")
+    alone = ledger_sentences(spent_on(tmp_path / "alone", seconds=10), None, None)
+    assert not any("machines together" in each for each in alone)
+
+
+def test_of_many_machines_the_longest_are_named(tmp_path: Path) -> None:
+    append(tmp_path, [replace(entry(Kind.MACHINE, 60.0 + place, 1.0), node=f"m{place}") for place in range(12)])
+    (said, *_) = ledger_sentences(summary(load(tmp_path)), None, None)
+    assert said.startswith("Machine time is that of 12 machines together: m11 1 min 11 s, m10 ")
+    assert said.endswith(" and 4 more.")
