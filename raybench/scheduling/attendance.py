@@ -1,6 +1,6 @@
 """Which machines trials run on, told as they come and go.
 
-In: the machines that Ray has, again and again. Out: the same, and notices: of several machines their names, whoever
+In: the machines that Ray has, again and again. Out: the same, and notices: of a cluster's machines their names, whoever
 comes later or goes, and where a newcomer is of a kind that was not there when what trials take was measured. No trial
 waits for a measurement then, so what its trials cost is less well known, and their user should know.
 """
@@ -21,6 +21,7 @@ class Attendance:
     Args:
         machines: that Ray has, now.
         share: what a trial holds at least: who has no room for it does not count.
+        is_joined: whether they are a cluster's: then a single one is named, too.
         measured: kinds of accelerator on which what trials take was measured; None: nobody needs to know.
         tell: is told.
 
@@ -31,11 +32,13 @@ class Attendance:
         machines: Callable[[], Sequence[Node]],
         *,
         share: Share,
+        is_joined: bool,
         measured: Collection[str] | None,
         tell: Callable[[Notice], None],
     ) -> None:
         self._machines = machines
         self._share = share
+        self._is_joined = is_joined
         self._measured = None if measured is None else set(measured)
         self._tell = tell
         self._there: dict[str, str] | None = None
@@ -47,15 +50,15 @@ class Attendance:
         usable = [machine for machine in found if count_workers(self._share, [machine])]
         now = {machine.node_id: machine.host for machine in usable}
         if self._there is None:
-            if len(now) > 1:
-                self._say(f"{len(now)} machines: {_names(now.values())}")
+            if len(now) > 1 or (now and self._is_joined):
+                self._say(f"{number_of(len(now), 'machine')}: {_names(now.values())}")
         else:
             came = [host for node_id, host in now.items() if node_id not in self._there]
             went = [host for node_id, host in self._there.items() if node_id not in now]
             if came:
-                self._say(f"Came: {_names(came)}; trials run on {number_of(len(now), 'machine')} now")
+                self._say(f"Came: {_names(came)}; {_takers(len(now))} trials now")
             if went:
-                self._say(f"Went away: {_names(went)}; trials run on {number_of(len(now), 'machine')} now")
+                self._say(f"Went away: {_names(went)}; {_takers(len(now))} trials now")
         self._there = now
         self._tell_of_kinds(usable)
         return found
@@ -72,6 +75,10 @@ class Attendance:
 
     def _say(self, text: str) -> None:
         self._tell(Notice(text=text, lasting=True))
+
+
+def _takers(count: int) -> str:
+    return f"{number_of(count, 'machine')} {'takes' if count == 1 else 'take'}"
 
 
 def _names(hosts: Collection[str]) -> str:
