@@ -4,19 +4,20 @@ import socket
 from pathlib import Path
 
 import pytest
-from ray._private import utils
+from ray._common.utils import get_ray_address_file
+from ray._private.utils import write_ray_address
 
 from raybench.scheduling.surroundings import cluster_beside, open_cluster
 
 
 def test_a_cluster_beside_a_run_is_told_of_while_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where `ray start` notes an address
-    noted = Path(utils.get_ray_address_file(None))
+    noted = Path(get_ray_address_file(None))
     noted.parent.mkdir(parents=True, exist_ok=True)
     assert cluster_beside() is None
     with socket.create_server(("127.0.0.1", 0)) as head:
         address = f"127.0.0.1:{head.getsockname()[1]}"
-        utils.write_ray_address(address)
+        write_ray_address(address)
         said = cluster_beside()
     assert said is not None
     assert said.startswith(f"A Ray cluster runs on this machine, at {address}, and this run starts a Ray of its own")
