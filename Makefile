@@ -41,7 +41,7 @@ test-cluster: $(INSTALLED) ## Set up, let `ray up` make a cluster of hosts on th
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cluster $(ARGS)
 
 # Several machines, as nothing but Ray's processes on this one.
-test-raylets: $(INSTALLED) ## Set up, run experiments on clusters of Ray's processes (7 minutes)
+test-raylets: $(INSTALLED) ## Set up, run experiments on clusters of Ray's processes (8 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/raylets $(ARGS)
 
 coverage: $(INSTALLED) ## Run the tests and say which lines and branches none of them takes

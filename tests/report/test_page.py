@@ -344,7 +344,7 @@ def test_sizes_that_datasets_share_are_counted_once(tmp_path: Path) -> None:
         ]
     )
     table.to_csv(tmp_path / "table.csv", index=False)
-    written = write_report([tmp_path / "table.csv"])
+    written = write_report([tmp_path / "table.csv"], tmp_path / "page.html")
     assert "1 configuration on 2 datasets at 3 training-set sizes, 6 trials" in texts(read(written.path))
 
 
@@ -368,7 +368,7 @@ def test_gains_that_help_some_and_harm_others_are_not_left_to_an_average(
         ]
     )
     table.to_csv(tmp_path / "table.csv", index=False)
-    text = texts(read(write_report([tmp_path / "table.csv"], test_images=["10000"]).path))
+    text = texts(read(write_report([tmp_path / "table.csv"], tmp_path / "page.html", test_images=["10000"]).path))
     said = (
         "Fine-tuning at 400 images: +10.0 points for resnet18: linear-probe → fine-tune but -10.0 points for resnet50: "
         "linear-probe → fine-tune. An average of opposites holds for neither."
