@@ -47,7 +47,7 @@ THOUSAND, MILLION = 1e3, 1e6
 
 TRIAL_COLUMNS: Final = (
     *("trial_id", "dataset", "train_size", "model", "weights", "strategy", "seed", "status", "error"),
-    *("epochs_run", "val_accuracy", "test_accuracy", "train_seconds"),
+    *("epochs_run", "val_accuracy", "test_accuracy", "train_seconds", "node"),
 )
 """What `trials_table` shows of the results."""
 STATUS_STYLES: Final[dict[str, str]] = {
@@ -104,6 +104,8 @@ def plan_view(plan: "Plan", facts: Facts) -> RenderableType:
 def trials_table(results: pd.DataFrame, begun: Collection[str] = ()) -> RenderableType:
     """Return one line a trial, a table for each dataset and train size; below it the errors of failed trials.
 
+    Where they ran on several machines, each line says on which.
+
     Args:
         results: `TRIAL_COLUMNS`, as `raybench.results.load_results` returns them; unfinished trials may be among them.
         begun: ids of trials that have a checkpoint. An unfinished one without it or epochs is told as not begun.
@@ -112,9 +114,10 @@ def trials_table(results: pd.DataFrame, begun: Collection[str] = ()) -> Renderab
     if results.empty:
         return Text("No trials.")
     parts: list[RenderableType] = []
+    several = len(set(results["node"].dropna())) > 1
     for (dataset, train_size), rows in results.groupby(["dataset", "train_size"], sort=False):
         title = f"{safe_text(dataset)} · {count_text(train_size)} training images"
-        parts += [Text(title, style="bold"), _trials_of_a_group(rows, begun), Text()]
+        parts += [Text(title, style="bold"), _trials_of_a_group(rows, begun, places=several), Text()]
     failed = results[results["status"].astype(str) == Status.FAILED.value]
     for _, row in failed.iterrows():
         parts.append(Text.assemble((f"{row['trial_id']} failed: ", "red"), error_line(row["error"])))
@@ -296,7 +299,8 @@ def _weights_view(weights: Mapping[str, WeightsFacts]) -> Table:
     return table
 
 
-def _trials_of_a_group(rows: pd.DataFrame, begun: Collection[str]) -> LongTable:
+def _trials_of_a_group(rows: pd.DataFrame, begun: Collection[str], *, places: bool) -> LongTable:
+    where = [Heading(text="on", on_the_right=False, folds=True)] if places else []
     return LongTable(
         headings=[
             Heading(text="trial", on_the_right=False),
@@ -304,13 +308,14 @@ def _trials_of_a_group(rows: pd.DataFrame, begun: Collection[str]) -> LongTable:
             Heading(text="seed"),
             Heading(text="status", on_the_right=False),
             *(Heading(text=name) for name in ("val", "test", "epochs", "time")),
+            *where,
         ],
-        rows=[_trial_row(row, begun) for row in rows.to_dict("records")],
+        rows=[_trial_row(row, begun, places=places) for row in rows.to_dict("records")],
         gap=1,
     )
 
 
-def _trial_row(row: Mapping[Hashable, Any], begun: Collection[str]) -> Row:
+def _trial_row(row: Mapping[Hashable, Any], begun: Collection[str], *, places: bool) -> Row:
     status = str(row["status"])
     waits = status == Status.UNFINISHED and is_missing(row["epochs_run"]) and row["trial_id"] not in begun
     cells = [
@@ -322,6 +327,7 @@ def _trial_row(row: Mapping[Hashable, Any], begun: Collection[str]) -> Row:
         accuracy_text(row["test_accuracy"]),
         count_text(row["epochs_run"]),
         clock_text(row["train_seconds"]),
+        *([MISSING if is_missing(row["node"]) else safe_text(row["node"])] if places else []),
     ]
     return Row(cells=cells, cell_styles={3: STATUS_STYLES[status]} if status in STATUS_STYLES and not waits else {})
 
