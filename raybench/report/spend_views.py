@@ -100,7 +100,7 @@ def ledger_sentences(spent: Summary, quote: Quote | None, pace: TrialPace | None
 
     """
     said = _machines(spent.machine_seconds) if len(spent.machine_seconds) > 1 else []
-    said.append(f"Not covered by any of them: {_percent(spent.residual_share)} of the machine time.")
+    said.append(f"Not covered by any of these lines: {_percent(spent.residual_share)} of the machine time.")
     if spent.unpriced:
         said.append(
             f"Cost is unknown without a price for {joined([safe_text(each) for each in spent.unpriced])}: "

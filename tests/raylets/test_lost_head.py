@@ -56,6 +56,7 @@ def test_a_lost_head_is_told_soon_and_a_new_one_goes_on(
     text = (tmp_path / "said").read_text()
     assert driver.returncode == 2, text
     assert "Traceback" not in text
+    assert f":{port} asks for no token: whoever reaches that port can run code on its machines" in text
     assert f":{port} does not answer; the run ends if that lasts for 45 s\n" in text
     assert "\nraybench: the head of the cluster at " in text
     assert f":{port} is gone; what was finished is kept: once a head is there again, run it again to go on\n" in text

@@ -91,7 +91,7 @@ def test_ledger_adds_up_with_what_nobody_measured_and_what_had_been_quoted(tmp_p
     text = text_of(ledger_view(spent, QUOTE, None))
     assert "completed trials" in text
     assert "89.0 %" in text
-    assert "Not covered by any of them: < 0.1 % of the machine time." in text
+    assert "Not covered by any of these lines: < 0.1 % of the machine time." in text
     quoted = ledger_sentences(spent, QUOTE, None)[-1]
     if price is None:
         assert "Cost is unknown without a price" in text

@@ -156,12 +156,13 @@ def leave_state(run_dir: Path, trial: Trial, epochs: int, *, version: int = STAT
 
 
 def test_trials_of_several_machines_say_on_which_they_ran() -> None:
-    one, two = {"trial_id": "a" * 12, "node": "host-one"}, {"trial_id": "b" * 12, "node": "[b]host-two"}
+    one: dict[str, object] = {"trial_id": "a" * 12, "node": "host-one"}
+    two: dict[str, object] = {"trial_id": "b" * 12, "node": "[b]host-two"}
     alone = shown(trials_table(results_of(one)), 100)
     assert "host-one" not in alone, "of one machine nobody needs to be told"
     lines = shown(trials_table(results_of(one, two)), 100).splitlines()
     for trial_id, node in ((one["trial_id"], one["node"]), (two["trial_id"], two["node"])):
-        assert next(line for line in lines if trial_id in line).rstrip().endswith(node)
+        assert next(line for line in lines if str(trial_id) in line).rstrip().endswith(str(node))
 
 
 def test_a_plan_tells_begun_trials_from_others_and_leaves_out_the_epochs_that_they_have(tmp_path: Path) -> None:
