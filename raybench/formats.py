@@ -1,6 +1,7 @@
 """Numbers and names in, the text that people read out. Missing values become an empty string or a dash."""
 
 import math
+from collections.abc import Sequence
 
 MISSING = "-"
 PANDAS_MISSING = frozenset({"NAType", "NaTType"})
@@ -151,8 +152,10 @@ def number_of(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def joined(names: list[str], last: str = "and") -> str:
-    """Names as a sentence lists them: `a`, `a and b`, `a, b and c`."""
+def joined(names: Sequence[str], last: str = "and", *, most: int | None = None) -> str:
+    """Names as a sentence lists them: `a`, `a and b`, `a, b and c`; of more than `most`, `a, b and 7 more`."""
+    if most is not None and len(names) > most:
+        names = [*names[:most], f"{len(names) - most} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from raybench.alike import trials_of
-from raybench.api import rank
+from raybench.api import rank_source
 from raybench.errors import RunError
+from raybench.foreign import load_sources
 from raybench.formats import joined
 from raybench.records import Status, Trial
 from raybench.runs import Run, find_trial, open_run
@@ -44,10 +45,10 @@ def chosen_trial(run_dir: str | Path, trial_id: str) -> Trial:
 
 def _picked(run: Run) -> dict[str, str]:
     """Return the id of the trial to take, by dataset."""
-    ranking = rank(run.run_dir)
+    source = load_sources([run.run_dir])
+    ranking = rank_source(source)
     picks = ranking[ranking["pick"].astype(bool)].sort_values("train_size")
-    results = run.results()
-    completed = results[results["status"] == Status.COMPLETED]
+    completed = source.results[source.results["status"] == Status.COMPLETED]
     found: dict[str, str] = {}
     for _, pick in picks.drop_duplicates("dataset", keep="last").iterrows():
         found[str(pick["dataset"])] = str(trials_of(completed, pick).sort_values("val_loss")["trial_id"].iloc[0])

@@ -112,3 +112,8 @@ def test_control_characters_are_made_visible() -> None:
 
 def test_names_are_listed_as_in_a_sentence() -> None:
     assert [joined(["a"]), joined(["a", "b"]), joined(["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
+    assert [joined(["a", "b", "c"], most=most) for most in (1, 2, 3)] == [
+        "a and 2 more",
+        "a, b and 1 more",
+        "a, b and c",
+    ]

@@ -13,7 +13,7 @@ from raybench.picked import PICK, chosen_trial
 from raybench.records import Status, Trial
 from tests.made_up_run import MadeUp
 
-LUCKY_ON_TEST, BEST_ON_VAL, FAILED = 0, 1, 2
+LUCKY_ON_TEST, BEST_ON_VAL, WORST = 0, 1, 2
 """Seeds."""
 TWO_DATASETS = {
     "datasets": [
@@ -27,7 +27,7 @@ def by_seed(trial: Trial) -> Mapping[str, Any]:
     return {
         LUCKY_ON_TEST: {"val_loss": 0.5, "test_accuracy": 1.0},
         BEST_ON_VAL: {"val_loss": 0.1},
-        FAILED: {"val_loss": 0.9},
+        WORST: {"val_loss": 0.9},
     }[trial.seed]
 
 

@@ -9,6 +9,7 @@ from raybench.spending import Books, Machine, Spent
 from tests.builders import Clock
 
 HERE = Machine(node="here", instance_type="local", usd_per_hour=3600.0)
+THERE = Machine(node="there", instance_type=None, usd_per_hour=None)
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_a_full_disk_ends_no_run(clock: Clock, tmp_path: Path) -> None:
 
 def test_a_second_machine_counts_from_when_it_is_seen(books: Books, clock: Clock, tmp_path: Path) -> None:
     clock.now += 5
-    books.add_machine(Machine(node="there", instance_type=None, usd_per_hour=None))
+    books.add_machine(THERE)
     with books.during(Kind.MEASURING):
         clock.now += 1
     books.write()
@@ -146,7 +147,7 @@ def test_a_machine_that_comes_while_trials_run_is_covered_from_then_on(
     with books.trials({"here": 1}, {"here": 1.0}):
         books.begin("a", "here", 1.0)
         clock.now += 10
-        books.add_machine(Machine(node="there", instance_type=None, usd_per_hour=None), places=2, share=0.5)
+        books.add_machine(THERE, places=2, share=0.5)
         clock.now += 3
         books.begin("b", "there", 0.5)
         clock.now += 4
@@ -165,7 +166,7 @@ def test_a_machine_that_was_away_between_tries_and_trials_is_ready_for_both(
     with books.trials({"here": 1}, {"here": 1.0}):
         books.begin("a", "here", 1.0)
         clock.now += 1
-        books.add_machine(Machine(node="there", instance_type=None, usd_per_hour=None), places=1, share=1.0)
+        books.add_machine(THERE, places=1, share=1.0)
         books.end("a", Kind.COMPLETED)
         clock.now += 1
     with books.trials({"here": 1, "there": 1}, {"here": 1.0, "there": 1.0}):

@@ -105,7 +105,7 @@ def _without_test(ranking: pd.DataFrame, test_images: Mapping[str, int]) -> Iter
     if len(waiting) < len(groups):
         yield f"No test accuracy: ranked by val accuracy, {flatters}"
     if waiting:
-        where = joined([*waiting[:MOST_NAMES], *([f"{len(waiting) - MOST_NAMES} more"] * (len(waiting) > MOST_NAMES))])
+        where = joined(waiting, most=MOST_NAMES)
         why = "no trial has been scored on the test split, so val accuracy stands in"
         yield f"No test accuracy yet ({where}): {why}, {flatters}"
 

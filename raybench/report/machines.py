@@ -31,13 +31,14 @@ def machines_note(results: pd.DataFrame) -> str | None:
     if not mixed:
         return None
     together = pd.concat(mixed)
-    listed = _some(
+    listed = joined(
         [
             f"{kind} ({count} trial{'' if count == 1 else 's'})"
             for kind, count in sorted(together["kind"].value_counts().items())
-        ]
+        ],
+        most=MOST_NAMES,
     )
-    where = _some([group_name(group.iloc[0]) for group in mixed])
+    where = joined([group_name(group.iloc[0]) for group in mixed], most=MOST_NAMES)
     priced = "standalone_cost_usd" in together and together["standalone_cost_usd"].notna().all()
     so = (
         "compare costs, which count each machine at its price"
@@ -45,8 +46,3 @@ def machines_note(results: pd.DataFrame) -> str | None:
         else "and where no price is known, time stands in for cost all the same: give price_per_hour_usd"
     )
     return f"Ranked together, but trained on machines of several kinds ({where}): {listed}. Times are not alike; {so}."
-
-
-def _some(names: list[str]) -> str:
-    more = [f"{len(names) - MOST_NAMES} more"] * (len(names) > MOST_NAMES)
-    return joined([*names[:MOST_NAMES], *more])

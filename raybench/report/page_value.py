@@ -152,7 +152,8 @@ def _opposite_gains(gains: pd.DataFrame, *, several: bool) -> list[str]:
     said = []
     for _, rows in proven.groupby(["dataset", "kind"], sort=False):
         last = rows[rows["train_size"].isna() | (rows["train_size"] == rows["train_size"].max())]
-        most, least = (last.loc[getattr(last["difference"].astype(float), side)()] for side in ("idxmax", "idxmin"))
+        points = last["difference"].astype(float)
+        most, least = last.loc[points.idxmax()], last.loc[points.idxmin()]
         if least["difference"] < 0 < most["difference"]:
             size = "" if is_missing(most["train_size"]) else f" at {most['train_size']} images"
             where = [f"{_points(each['difference'])} points for {_pair_name(each)}" for each in (most, least)]

@@ -98,9 +98,7 @@ def _sentences(origins: "RateOrigins") -> list[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = [safe_text(name) for name in names[:EDGES_NAMED]]
-    more = len(names) - len(shown)
-    return joined([*shown, f"{more} more"] if more else shown)
+    return joined([safe_text(name) for name in names], most=EDGES_NAMED)
 
 
 def _row(tries: pd.DataFrame, factors: Sequence[float]) -> Row:

@@ -113,10 +113,8 @@ def ledger_sentences(spent: Summary, quote: Quote | None, pace: TrialPace | None
 
 def _machines(seconds: Mapping[str, float]) -> list[str]:
     longest = sorted(seconds.items(), key=lambda each: (-each[1], each[0]))
-    named = [f"{safe_text(name)} {duration_text(each)}" for name, each in longest[:MOST_MACHINES]]
-    more = len(seconds) - len(named)
-    named += [f"{more} more"] if more > 0 else []
-    return [f"Machine time is that of {len(seconds)} machines together: {joined(named)}."]
+    named = [f"{safe_text(name)} {duration_text(each)}" for name, each in longest]
+    return [f"Machine time is that of {len(seconds)} machines together: {joined(named, most=MOST_MACHINES)}."]
 
 
 def _quote_against(spent: Summary, quote: Quote, pace: TrialPace | None) -> list[str]:

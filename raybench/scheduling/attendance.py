@@ -83,6 +83,4 @@ def _takers(count: int) -> str:
 
 def _names(hosts: Collection[str]) -> str:
     """Return the names of some machines, each once, and how many more there are."""
-    unique = sorted(set(hosts))
-    more = len(unique) - MOST_NAMES
-    return joined([*unique[:MOST_NAMES], *([f"{more} more"] if more > 0 else [])])
+    return joined(sorted(set(hosts)), most=MOST_NAMES)

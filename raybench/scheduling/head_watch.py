@@ -6,7 +6,6 @@ own words. What trials have finished is in the run directory by then, so nothing
 """
 
 import os
-import socket
 import sys
 import threading
 import time
@@ -16,8 +15,10 @@ from typing import Final, NoReturn, Self
 
 from rich.console import Console
 
+from raybench.scheduling.connections import accepts, host_and_port
+
 LOOK_SECONDS: Final = 2.0
-"""Between two looks; also how long an answer may take."""
+"""Between two looks."""
 TELL_SECONDS: Final = 6.0
 """Of silence, before it is told."""
 GONE_SECONDS: Final = 45.0
@@ -26,16 +27,6 @@ LAST_SECONDS: Final = 5.0
 """What the last entries of the ledger may take to write."""
 EXIT_STATUS: Final = 2
 """As of every error that a user can act on."""
-
-
-def accepts(address: str) -> bool:
-    """Return whether something at `HOST:PORT` takes connections."""
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_SECONDS):
-            return True
-    except OSError:
-        return False
 
 
 def end_process(text: str, last: Callable[[], None]) -> NoReturn:
@@ -55,7 +46,7 @@ class HeadWatch:
     Args:
         tell: is told in words, from that thread, that the head is silent, or answers again.
         end: is called, from that thread, with what happened, when it is gone for good.
-        answers: whether it takes connections.
+        answers: whether a host takes connections at a port.
         clock: seconds; only differences count.
         look_seconds: between two looks.
 
@@ -66,7 +57,7 @@ class HeadWatch:
         *,
         tell: Callable[[str], None],
         end: Callable[[str], None],
-        answers: Callable[[str], bool] = accepts,
+        answers: Callable[[str, int], bool] = accepts,
         clock: Callable[[], float] = time.monotonic,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
@@ -97,9 +88,10 @@ class HeadWatch:
         self._thread.start()
 
     def _watch(self, address: str) -> None:
+        host, port = host_and_port(address)
         heard, told = self._clock(), False
         while not self._over.wait(self._look_seconds):
-            if self._answers(address):
+            if self._answers(host, port):
                 heard = self._clock()
                 if told:
                     self._tell(f"The head of the cluster at {address} answers again")

@@ -5,7 +5,6 @@ In: `HOST:PORT`, or `auto`. Out: whether this process is to ask for a token ther
 
 import os
 import queue
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from typing import IO, Final
 
 from raybench.errors import InputError
+from raybench.scheduling.connections import connect, host_and_port
 
 CONNECT_SECONDS: Final = 10
 """How long a head node may take to accept a connection."""
@@ -58,12 +58,12 @@ def reach(address: str) -> None:
         InputError: it is no address, or nothing listens.
 
     """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or "/" in address:
-        raise InputError(f"--address: {address!r} is no address; {ADDRESS_ACCEPTED}")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS):
-            pass
+        host, port = host_and_port(address)
+    except ValueError as error:
+        raise InputError(f"--address: {error}; {ADDRESS_ACCEPTED}") from None
+    try:
+        connect(host, port, seconds=CONNECT_SECONDS)
     except (OSError, OverflowError) as error:
         raise InputError(f"--address: {address!r} does not answer ({error}); {ADDRESS_ACCEPTED}") from error
 

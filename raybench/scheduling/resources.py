@@ -8,7 +8,6 @@ A fraction of a GPU is bookkeeping: Ray puts that many trials on it and isolates
 """
 
 import math
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,6 +19,7 @@ from ray.tune import PlacementGroupFactory
 from raybench.errors import ExperimentError, InputError
 from raybench.experiment_parts import check_gpu_of_workers
 from raybench.records import ResourceRequest
+from raybench.scheduling.connections import accepts
 
 INSTANCE_LABEL = "raybench/instance"
 """Label of a Ray node that names its machine type, which prices are listed by."""
@@ -31,8 +31,6 @@ STEP = 0.0001
 """Ray counts resources in ten-thousandths."""
 ACCELERATOR = "accelerator_type:"
 """What the resource that names a machine's GPUs begins with."""
-ANSWER_SECONDS = 2
-"""How long a machine may take to accept a connection; no more than its driver can wait for one."""
 ROUNDING = 1e-6
 """Of a step: 0.3 / 0.0001 is a little less than 3000."""
 
@@ -104,13 +102,7 @@ def nodes() -> list[Node]:
 
 def is_there(machine: Node) -> bool:
     """Return whether Ray's process on a machine takes connections: Ray itself notices its loss after 15 s or more."""
-    if machine.listens is None:
-        return True
-    try:
-        with socket.create_connection(machine.listens, timeout=ANSWER_SECONDS):
-            return True
-    except OSError:
-        return False
+    return machine.listens is None or accepts(*machine.listens)
 
 
 @cache

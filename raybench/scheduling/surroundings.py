@@ -7,14 +7,15 @@ import socket
 from ray._private.utils import read_ray_address
 
 from raybench.scheduling.cluster import head_address
-from raybench.scheduling.head_watch import accepts
+from raybench.scheduling.connections import accepts, host_and_port
 from raybench.scheduling.joining import MODE_VARIABLE
 
 
-def notes(address: str | None) -> list[str]:
-    """Return what is odd about the Ray that was started (`address` is None) or joined."""
-    said = cluster_beside() if address is None else open_cluster(head_address(), mode=os.environ.get(MODE_VARIABLE))
-    return [] if said is None else [said]
+def note(address: str | None) -> str | None:
+    """Return what is odd about the Ray that was started (`address` is None) or joined; None: nothing."""
+    if address is None:
+        return cluster_beside()
+    return open_cluster(head_address(), mode=os.environ.get(MODE_VARIABLE))
 
 
 def cluster_beside() -> str | None:
@@ -23,7 +24,7 @@ def cluster_beside() -> str | None:
         address = read_ray_address()
     except OSError:
         return None
-    if not address or not accepts(address):
+    if not address or not accepts(*host_and_port(address)):
         return None
     return (
         f"A Ray cluster runs on this machine, at {address}, and this run starts a Ray of its own beside it: --address "
@@ -39,7 +40,7 @@ def open_cluster(head: str, *, mode: str | None) -> str | None:
         mode: how this process joined, a value of `RAY_AUTH_MODE`.
 
     """
-    if mode == "token" or _is_loopback(head.rpartition(":")[0].strip("[]")):
+    if mode == "token" or _is_loopback(host_and_port(head)[0]):
         return None
     return (
         f"The cluster at {head} asks for no token: whoever reaches that port can run code on its machines; start Ray "

@@ -43,7 +43,7 @@ from raybench.scheduling.queue import InOrder, Room
 from raybench.scheduling.roster import Roster
 from raybench.scheduling.settings import Settings, check_settings
 from raybench.scheduling.shares import Shares
-from raybench.scheduling.surroundings import notes
+from raybench.scheduling.surroundings import note
 from raybench.scheduling.tuner import Work, work_off
 from raybench.scheduling.waiting import spare, wait_for_machines
 from raybench.scheduling.worker import Shared
@@ -221,8 +221,9 @@ def _start(
         )
         if settings.address is not None:
             watch.follow(head_address())
-        for text in notes(settings.address) if ends_with_run else ():
-            tell(Notice(text=text, lasting=True))
+        odd = note(settings.address) if ends_with_run else None
+        if odd is not None:
+            tell(Notice(text=odd, lasting=True))
         roster = Roster(books, request=settings.resources, usd_per_hour=settings.price_per_hour_usd)
         roster.machines()
         wait_for_machines(settings.resources, tell=tell, machines=roster.machines)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -43,6 +44,17 @@ def cluster() -> Iterator[tuple[Cluster, dict[str, Node]]]:
         cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
+def settings_of(rays: Cluster, books: Books) -> Settings:
+    return Settings(
+        asha=None,
+        resources=ResourceRequest(gpu=0, cpu=1.0),
+        address=rays.address,
+        price_per_hour_usd=dict.fromkeys(MACHINES, 3600.0),
+        execute=EXECUTE,
+        books=books,
+    )
+
+
 def test_a_trial_of_a_machine_that_is_taken_away_goes_on_elsewhere_and_has_not_failed(
     cluster: tuple[Cluster, dict[str, Node]], tmp_path: Path
 ) -> None:
@@ -61,15 +73,7 @@ def test_a_trial_of_a_machine_that_is_taken_away_goes_on_elsewhere_and_has_not_f
     told: list[Event] = []
     books = Books()
     books.open(tmp_path)
-    settings = Settings(
-        asha=None,
-        resources=ResourceRequest(gpu=0, cpu=1.0),
-        address=rays.address,
-        price_per_hour_usd=dict.fromkeys(MACHINES, 3600.0),
-        execute=EXECUTE,
-        books=books,
-        max_failures=0,
-    )
+    settings = replace(settings_of(rays, books), max_failures=0)
     thread = threading.Thread(target=take_away)
     thread.start()
     outcome = run_trials([make_trial("long")], run_dir=tmp_path, settings=settings, on_event=told.append)
@@ -119,14 +123,7 @@ def test_a_machine_that_comes_while_a_trial_runs_takes_the_next_and_all_its_time
     try:
         rays.add_node(num_cpus=1, labels={"raybench/instance": MACHINES[0]})
         rays.wait_for_nodes()
-        settings = Settings(
-            asha=None,
-            resources=ResourceRequest(gpu=0, cpu=1.0),
-            address=rays.address,
-            price_per_hour_usd=dict.fromkeys(MACHINES, 3600.0),
-            execute=EXECUTE,
-            books=books,
-        )
+        settings = settings_of(rays, books)
         thread = threading.Thread(target=come)
         thread.start()
         trials = [make_trial("first"), make_trial("next")]

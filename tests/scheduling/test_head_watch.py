@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from raybench.scheduling.head_watch import GONE_SECONDS, HeadWatch, accepts
+from raybench.scheduling.connections import accepts
+from raybench.scheduling.head_watch import GONE_SECONDS, HeadWatch
 
 ADDRESS = "10.0.0.1:6379"
 
@@ -15,8 +16,8 @@ def watch(answers: Callable[[float], bool], *, until: float) -> list[str]:
     """Watch a head that answers by the second, and return what was told until that second, or the end."""
     now, said, over = [-1.0], [], threading.Event()
 
-    def answer(address: str) -> bool:
-        assert address == ADDRESS
+    def answer(host: str, port: int) -> bool:
+        assert f"{host}:{port}" == ADDRESS
         now[0] += 1
         if now[0] >= until:
             over.set()
@@ -61,5 +62,5 @@ def test_a_head_that_stays_away_ends_the_run(since: float) -> None:
 def test_what_listens_answers_and_what_does_not_is_silent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        assert accepts(f"127.0.0.1:{port}")
-    assert not accepts(f"127.0.0.1:{port}")
+        assert accepts("127.0.0.1", port)
+    assert not accepts("127.0.0.1", port)
