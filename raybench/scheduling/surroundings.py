@@ -22,9 +22,9 @@ def cluster_beside() -> str | None:
     """Say that a cluster runs on this machine, which `ray start` notes in a file; None where none does."""
     try:
         address = read_ray_address()
-    except OSError:
-        return None
-    if not address or not accepts(*host_and_port(address)):
+        if not address or not accepts(*host_and_port(address)):
+            return None
+    except (OSError, ValueError):  # whoever wrote it, it is no address
         return None
     return (
         f"A Ray cluster runs on this machine, at {address}, and this run starts a Ray of its own beside it: --address "

@@ -25,6 +25,9 @@ def test_a_cluster_beside_a_run_is_told_of_while_it_is_there(tmp_path: Path, mon
     assert noted.is_relative_to(tmp_path)
     assert noted.read_text() == address
     assert cluster_beside() is None, "nothing listens there any more"
+    for text in ("no address", "host:", ""):
+        noted.write_text(text)
+        assert cluster_beside() is None
 
 
 @pytest.mark.parametrize("head", ["10.0.0.11:6379", "[fd00::1]:6379", "no-such-host.invalid:6379"])
