@@ -1,9 +1,11 @@
 """Scheduling with real Ray and trials of fixed losses."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
@@ -283,7 +285,9 @@ def test_a_desk_that_ray_had_to_start_again_knows_every_recorded_stop(tmp_path: 
         desk = find_desk(name)
         assert ray.get([desk.ask.remote("b", 10)]) == [Verdict.GO_ON]
         log.append(Decision(trial_id="b", group="g", epoch=10, rung=10, value=0.7, stop=True))
-        ray.kill(desk, no_restart=False)
+        desk_process = psutil.Process(ray.get(desk.__ray_call__.remote(lambda _: os.getpid())))
+        desk_process.kill()
+        desk_process.wait(timeout=30)  # `ray.kill` would not wait, and the old process could answer once more
         assert ray.get([desk.ask.remote("b", epoch) for epoch in (9, 10, 11)]) == [
             Verdict.GO_ON,
             Verdict.STOP,
