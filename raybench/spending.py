@@ -85,6 +85,8 @@ class Books:
         self._trials_ended: float | None = None
         self._is_running = False
         """Whether trials are being run."""
+        self._doing: tuple[Kind, float] | None = None
+        """What has all machines to itself, and since when."""
         self._published_at = -math.inf
         """When the ledger was last sent to an object store, if it is in one."""
         self.trial_kind: Kind | None = None
@@ -128,9 +130,11 @@ class Books:
     def during(self, kind: Kind) -> Iterator[None]:
         """Count a `with` block as something that has all machines to itself, whether it ends well or not."""
         begun = self._clock()
+        self._doing = kind, begun
         try:
             yield
         finally:
+            self._doing = None
             self._book(kind, begun)
 
     @contextmanager
@@ -146,14 +150,7 @@ class Books:
         try:
             yield
         finally:
-            for node, each in self._machines.items():
-                # A machine that came when all trials had begun somewhere has places that nobody was to take.
-                empty = Kind.IDLE if each.is_late else Kind.WORKERS
-                for name in list(each.held):
-                    self._end(node, name, empty if name.startswith("place ") else Kind.INTERRUPTED)
-                self._count_idle(each)
-                each.counted_until = None
-                each.is_late = False
+            self._close_places(Kind.INTERRUPTED)
             self._is_running = False
             self._trials_ended = self._clock()
             self.write()
@@ -163,6 +160,13 @@ class Books:
         if self._trials_ended is not None:
             self._book(Kind.ENDING, self._trials_ended)
             self._trials_ended = None
+        self.write()
+
+    def cut_off(self) -> None:
+        """Write the last entries of a session that ends where it stands; what trials hold of machines is lost."""
+        if self._doing is not None:
+            self._book(*self._doing)
+        self._close_places(Kind.LOST)
         self.write()
 
     def begin(self, trial_id: str, node: str, share: float, *, places: int = 1) -> None:
@@ -226,6 +230,17 @@ class Books:
         for place in range(places):
             each.held[f"place {place}"] = share
             each.begun[f"place {place}"] = now
+
+    def _close_places(self, kind: Kind) -> None:
+        """End what is held of machines, attempts as of a kind, and count no idle time from now on."""
+        for node, each in self._machines.items():
+            # A machine that came when all trials had begun somewhere has places that nobody was to take.
+            empty = Kind.IDLE if each.is_late else Kind.WORKERS
+            for name in list(each.held):
+                self._end(node, name, empty if name.startswith("place ") else kind)
+            self._count_idle(each)
+            each.counted_until = None
+            each.is_late = False
 
     def _book(self, kind: Kind, since: float) -> None:
         """Enter the time since then as held by something that has all machines to itself."""

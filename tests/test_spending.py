@@ -78,6 +78,34 @@ def test_an_attempt_without_a_word_from_its_process_counts_by_the_drivers_clock(
     )
 
 
+def test_a_session_that_ends_where_it_stands_is_covered_to_its_end(books: Books, clock: Clock, tmp_path: Path) -> None:
+    with books.trials({"here": 3}, {"here": 0.25}):
+        clock.now += 2
+        books.begin("a", "here", 0.25)
+        books.begin("b", "here", 0.25)
+        clock.now += 40
+        books.end("b", Kind.COMPLETED)
+        clock.now += 8
+        books.cut_off()
+        assert spent(tmp_path) == pytest.approx(
+            {
+                "starting workers": 0.25 * (2 + 2 + 50),
+                "lost attempts": 0.25 * 48,
+                "completed trials": 0.25 * 40,
+                "idle": 0.25 * 50 + 0.25 * 8,
+                "machine": 50,
+            }
+        )
+    assert summary(load(tmp_path)).residual_share == pytest.approx(0)
+
+
+def test_what_a_session_does_when_it_is_cut_off_is_covered(books: Books, clock: Clock, tmp_path: Path) -> None:
+    with books.during(Kind.MEASURING):
+        clock.now += 9
+        books.cut_off()
+        assert spent(tmp_path) == pytest.approx({"measuring": 9, "machine": 9})
+
+
 def test_cores_that_no_place_covers_are_idle(books: Books, clock: Clock, tmp_path: Path) -> None:
     with books.trials({"here": 1}, {"here": 0.75}):
         books.begin("a", "here", 0.75)

@@ -212,7 +212,7 @@ def _start(
     books, tell = settings.books, driver.announcer.tell
     watch = session.enter_context(
         HeadWatch(
-            tell=lambda text: tell(Notice(text=text, lasting=True)), end=lambda text: end_process(text, books.write)
+            tell=lambda text: tell(Notice(text=text, lasting=True)), end=lambda text: end_process(text, books.cut_off)
         )
     )
     with driver.interruption.starting(), books.during(Kind.STARTING):
