@@ -1,11 +1,13 @@
-"""What is measured on one kind of machine: recalled where it was measured there before, kept where it is new.
+"""What is measured on one kind of machine: recalled where it was measured before, kept where it is new.
 
 In: a machine, and trials by their kind of training step. Out: a `Step` of each kind, and how many trials run at once.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Self, TypeVar
 
 import ray
@@ -107,7 +109,7 @@ class Survey:
         except MeasuringError as error:
             self._tell(Notice(text=f"How many trials to run at once could not be measured: {error}", lasting=True))
             return None
-        self._on_machine(remember, about, _TOTALS.dump_python({**kept, **totals}))
+        self._keep(about, _TOTALS.dump_python({**kept, **totals}))
         return best_number(totals)
 
     def solo(self, trials: Iterable[Trial], steps: Mapping[str, Step], *, threads: int) -> Solo | None:
@@ -139,8 +141,8 @@ class Survey:
             )
             return None
         for key, pace in solo.paces.items():
-            self._on_machine(remember, about[key], _PACE.dump_python(pace))
-        self._on_machine(remember, of_inference, _INFERENCE.dump_python(solo.inference))
+            self._keep(about[key], _PACE.dump_python(pace))
+        self._keep(of_inference, _INFERENCE.dump_python(solo.inference))
         return Solo(paces={**found, **solo.paces}, inference=solo.inference)
 
     def footprints(self, trials: Mapping[str, Trial], step: Step, *, threads: int) -> dict[str, Footprint]:
@@ -159,7 +161,7 @@ class Survey:
             self._tell(Notice(text=f"{step_key(trial)}: its memory could not be measured: {error}", lasting=True))
             return found
         for key, each in measured.items():
-            self._on_machine(remember, about[key], _FOOTPRINT.dump_python(each))
+            self._keep(about[key], _FOOTPRINT.dump_python(each))
         return found | measured
 
     def worker_seconds(self) -> float | None:
@@ -171,7 +173,7 @@ class Survey:
                 known = self._meters.seconds_to_start()
             except MeasuringError:
                 return None
-            self._on_machine(remember, about, known)
+            self._keep(about, known)
         return known
 
     def slowdown(self, trial: Trial, step: Step, *, number: int, measure: bool) -> float | None:
@@ -190,7 +192,7 @@ class Survey:
             found = self._meters.slowdown(trial, step, allocation=self._allocation(number), number=number)
         except MeasuringError:
             return None
-        self._on_machine(remember, about, found)
+        self._keep(about, found)
         return found
 
     def _measure_steps(self, trials: list[Trial], threads: int) -> None:
@@ -207,7 +209,7 @@ class Survey:
                 )
             else:
                 self._found[key, count] = step
-                self._on_machine(remember, self._about_step(key, count), _STEP.dump_python(step))
+                self._keep(self._about_step(key, count), _STEP.dump_python(step))
 
     def _allocation(self, number: int) -> Allocation:
         """Return what each of so many trials gets, on every GPU or on the machine's cores."""
@@ -239,13 +241,16 @@ class Survey:
         return {"what": "trials at once", "on": self._name, **machine, "step": key, **measured_by()}
 
     def _recalled(self, about: About, kind: TypeAdapter[Value]) -> Value | None:
-        try:
-            return kind.validate_python(self._on_machine(recall, about))
-        except ValidationError:
-            return None
+        """Return what was measured on such a machine before, as far as this one knows, or that one."""
+        for ask in (recall, partial(on_machine, self._machine, recall)):
+            with contextlib.suppress(ValidationError):
+                return kind.validate_python(ask(about))
+        return None
 
-    def _on_machine(self, function: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - what it returns
-        return on_machine(self._machine, function, *arguments)
+    def _keep(self, about: About, value: object) -> None:
+        """Keep what was measured here, for machines that come and go, and there, for runs that are started there."""
+        remember(about, value)
+        on_machine(self._machine, remember, about, value)
 
 
 def on_machine(machine: Node, function: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - what it returns
