@@ -162,6 +162,10 @@ class Board:
         """Return how many trials ended with this status."""
         return sum(event.status is status for event in self.ended.values())
 
+    def count_done(self) -> int:
+        """Return how many trials ended and do not go on."""
+        return len(self.ended) - self.count(Status.UNFINISHED)
+
     def count_unfinished(self) -> int:
         """Return how many trials have begun and neither run nor ended: they go on in a later run, or later in this."""
         return self.count(Status.UNFINISHED) + len(self._begun)

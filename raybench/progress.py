@@ -53,7 +53,7 @@ def summary(board: Board, now: datetime) -> Text:
     """Return the line of counts, elapsed time and, as long as trials start, expected end."""
     unfinished = board.count_unfinished()
     parts = [
-        f"{len(board.ended) - board.count(Status.UNFINISHED)}/{len(board.trials)} done",
+        f"{board.count_done()}/{len(board.trials)} done",
         f"{board.count(Status.STOPPED)} stopped",
         f"{board.count(Status.FAILED)} failed",
         f"{duration_text((now - board.started_at).total_seconds())} elapsed",
@@ -140,7 +140,7 @@ def ended_line(board: Board, event: TrialEnded, running: Running | None) -> str:
     """Return the plain line of a trial that ended."""
     trial, width = board.trials[event.trial_id], len(str(len(board.trials)))
     head = (
-        f"[{len(board.ended):>{width}}/{len(board.trials)}] {configuration_text(trial)} · "
+        f"[{board.count_done():>{width}}/{len(board.trials)}] {configuration_text(trial)} · "
         f"{trial.dataset.name} {trial.train_size} · {seed_text(trial)}: "
     )
     if event.status is Status.FAILED:
@@ -180,6 +180,8 @@ class Progress:
         self._stage = stage
         self._quiet = quiet
         self._now = now
+        self._has_begun = False
+        """Whether a trial was begun, or ended, in this session."""
         self._lock = RLock()  # the live display is drawn by a thread of its own
         self.board = Board(trials, earlier=earlier, begun=begun, now=now())
         self._live = (
@@ -206,12 +208,12 @@ class Progress:
         if self._live is not None:
             self._live.stop()
         self.board.ending = True
-        has_begun = bool(self.board.running or self.board.ended)
-        if not self._quiet and (error is None or has_begun):
+        if not self._quiet and (error is None or self._has_begun):
             self._print(summary(self.board, self._now()).plain)
 
     def __call__(self, event: Event) -> None:
         """Take an event in."""
+        self._has_begun |= not isinstance(event, Notice)
         with self._lock:
             running = self.board.running.get(event.trial_id) if isinstance(event, TrialEnded) else None
             self.board.feed(event)

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from raybench.board import Board
+from raybench.errors import InputError
 from raybench.events import EpochDone, Event, Notice, TrialEnded, TrialStarted
 from raybench.formats import duration_text
 from raybench.learning_rates import TUNING_SEED
@@ -100,6 +101,26 @@ def test_line_says_how_a_trial_ended(event: TrialEnded, expected: str) -> None:
         for earlier in (TrialStarted(trial_id="t0"), epoch("t0", 1), event):
             progress(earlier)
     assert text_of(console).splitlines()[0].endswith(f"seed 0: {expected}")
+
+
+def test_a_trial_that_is_to_go_on_counts_as_none_that_is_done() -> None:
+    trials = [make_trial(f"t{seed}", seed=seed) for seed in range(3)]
+    console = plain_console()
+    with Progress(trials, console) as progress:
+        for event in (*whole_trial("t0", 2, 0.9), ended("t1", status=Status.UNFINISHED), *whole_trial("t2", 2, 0.9)):
+            progress(event)
+    lines = text_of(console).splitlines()
+    assert [line.partition("/")[0] for line in lines] == ["[1", "[1", "[2", "2"]
+
+
+def test_a_session_that_ends_before_its_first_trial_leaves_no_summary_of_earlier_ones() -> None:
+    console = plain_console()
+    with (
+        pytest.raises(InputError, match="no Ray there"),
+        Progress([make_trial("t0"), make_trial("t1", seed=1)], console, earlier=[ended("t0")], begun=["t1"]),
+    ):
+        raise InputError("no Ray there")
+    assert text_of(console) == ""
 
 
 def test_quiet_shows_nothing_at_all() -> None:
