@@ -36,15 +36,15 @@ ADDRESS_ACCEPTED: Final = "give HOST:PORT of the Ray head node of a cluster that
 MODE_VARIABLE: Final = "RAY_AUTH_MODE"
 BRING_IT: Final = "copy ~/.ray/auth_token of its head to this machine"
 REFUSED: Final = "it asks for a token, and this process gives none or another one"
+BE_A_NODE: Final = (
+    "run the command on a machine of the cluster, or make this one a node of it with 'ray start --address=HOST:PORT'"
+)
 REASONS: Final[Mapping[str, str]] = {
     "InvalidAuthToken": REFUSED,
     "no authentication token was found": f"it asks for a token, and there is none here; {BRING_IT}",
-    "No node info found matching attributes": (
-        "this machine is no node of it; run the command on its head, or make this machine a node with 'ray start "
-        "--address=HOST:PORT'"
-    ),
+    "No node info found matching attributes": f"this machine is no node of it; {BE_A_NODE}",
     "Could not find any running Ray instance": (
-        "no Ray runs on this machine; run the command on the cluster's head, or give its HOST:PORT"
+        f"no Ray runs on this machine; {BE_A_NODE}, or its head with 'ray start --head'"
     ),
     "Version mismatch": "it runs another Ray or Python than this process; install the same on every machine",
 }
