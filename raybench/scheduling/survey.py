@@ -7,7 +7,6 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
-from functools import partial
 from typing import Any, Self, TypeVar
 
 import ray
@@ -241,10 +240,14 @@ class Survey:
         return {"what": "trials at once", "on": self._name, **machine, "step": key, **measured_by()}
 
     def _recalled(self, about: About, kind: TypeAdapter[Value]) -> Value | None:
-        """Return what was measured on such a machine before, as far as this one knows, or that one."""
-        for ask in (recall, partial(on_machine, self._machine, recall)):
-            with contextlib.suppress(ValidationError):
-                return kind.validate_python(ask(about))
+        """Return what was measured on such a machine before, as far as this one knows, or learns from that one."""
+        with contextlib.suppress(ValidationError):
+            return kind.validate_python(recall(about))
+        with contextlib.suppress(ValidationError):
+            known = on_machine(self._machine, recall, about)
+            found = kind.validate_python(known)
+            remember(about, known)
+            return found
         return None
 
     def _keep(self, about: About, value: object) -> None:

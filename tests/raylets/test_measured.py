@@ -64,6 +64,7 @@ def test_what_was_measured_on_one_machine_holds_for_the_next_of_its_kind(
     assert min(questions) > 0
     assert settled_on("new-worker", "head", cluster, monkeypatch) == first, "the driver knows"
     assert settled_on("worker", "new-head", cluster, monkeypatch) == first, "the machine knows"
+    assert settled_on("newer-worker", "new-head", cluster, monkeypatch) == first, "the driver has learnt it"
     assert (len(asked(tmp_path, "choose")), len(asked(tmp_path, "train"))) == questions
     assert settled_on("newest-worker", "newest-head", cluster, monkeypatch).share == first.share
     assert len(asked(tmp_path, "choose")) > questions[0], "nobody knows"
