@@ -243,6 +243,8 @@ class Survey:
         """Return what was measured on such a machine before, as far as this one knows, or learns from that one."""
         with contextlib.suppress(ValidationError):
             return kind.validate_python(recall(about))
+        if is_here(self._machine):
+            return None
         with contextlib.suppress(ValidationError):
             known = on_machine(self._machine, recall, about)
             found = kind.validate_python(known)
@@ -253,12 +255,19 @@ class Survey:
     def _keep(self, about: About, value: object) -> None:
         """Keep what was measured here, for machines that come and go, and there, for runs that are started there."""
         remember(about, value)
-        on_machine(self._machine, remember, about, value)
+        if not is_here(self._machine):
+            on_machine(self._machine, remember, about, value)
+
+
+def is_here(machine: Node) -> bool:
+    """Return whether a machine is the one of this process."""
+    here: str = ray.get_runtime_context().get_node_id()
+    return machine.node_id == here
 
 
 def on_machine(machine: Node, function: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - what it returns
     """Call a function on a machine: here where that is this one."""
-    if machine.node_id == ray.get_runtime_context().get_node_id():
+    if is_here(machine):
         return function(*arguments)
     there = NodeAffinitySchedulingStrategy(node_id=machine.node_id, soft=False)
     call = ray.remote(_call).options(num_cpus=0, scheduling_strategy=there)
